@@ -1,0 +1,425 @@
+//! Settings: `config/default.toml` (compiled in), then a file, then the environment, then flags. The only place that reads the
+//! environment. Every key and its meaning stands in `config/default.toml`.
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Environment names that others rely on, beside `RUNMILL_SECTION__KEY`.
+const NAMED: &[(&str, &str)] = &[
+    ("RUNMILL_DATA_DIR", "data_dir"),
+    ("RUNMILL_PLATFORM_ADDR", "listen.platform"),
+    ("RUNMILL_AGENTOS_ADDR", "listen.agentos"),
+    ("RUNMILL_OPS_ADDR", "listen.ops"),
+    ("RUNMILL_PUBLIC_URL", "listen.public_url"),
+    ("RUNMILL_AUTH", "auth.mode"),
+    ("RUNMILL_JWT_SECRET", "auth.jwt_secret"),
+    ("RUNMILL_DATABASE_URL", "database.url"),
+    ("RUNMILL_REDIS_URL", "redis.url"),
+    ("RUNMILL_S3_ENDPOINT", "blobs.endpoint"),
+    ("RUNMILL_S3_BUCKET", "blobs.bucket"),
+    ("AWS_REGION", "blobs.region"),
+    ("RUNMILL_MODEL", "models.default"),
+    ("OPENAI_BASE_URL", "models.openai_base_url"),
+    ("OPENAI_API_KEY", "models.openai_api_key"),
+    ("RUNMILL_WHISPER_MODEL", "transcribe.model"),
+    ("RUST_LOG", "telemetry.log"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+];
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: Listen,
+    pub auth: Auth,
+    pub database: Database,
+    pub redis: Redis,
+    pub blobs: Blobs,
+    pub attachments: Attachments,
+    pub http: Http,
+    pub lanes: BTreeMap<String, usize>,
+    pub runs: Runs,
+    pub worker: Worker,
+    pub events: Events,
+    pub models: Models,
+    pub tools: Tools,
+    pub security: Security,
+    pub transcribe: Transcribe,
+    pub agents: BTreeMap<String, Agent>,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    pub platform: SocketAddr,
+    pub agentos: SocketAddr,
+    pub ops: SocketAddr,
+    pub public_url: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    Open,
+    Required,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub mode: AuthMode,
+    pub jwt_secret: Secret,
+    pub previous_jwt_secrets: Vec<Secret>,
+    #[serde(with = "duration")]
+    pub token_lifetime: Duration,
+    #[serde(with = "duration")]
+    pub stream_token_lifetime: Duration,
+    pub login_attempts_per_minute: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Secret,
+    pub connections: u32,
+    pub readers: u32,
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
+    #[serde(with = "duration")]
+    pub acquire_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    pub url: Secret,
+    pub prefix: String,
+    #[serde(with = "duration")]
+    pub block: Duration,
+    #[serde(with = "duration")]
+    pub response_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blobs {
+    pub endpoint: String,
+    pub bucket: String,
+    pub region: String,
+    pub public_endpoint: String,
+    pub path_style: bool,
+    #[serde(with = "duration")]
+    pub url_lifetime: Duration,
+    #[serde(with = "duration")]
+    pub orphan_age: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachments {
+    pub max_bytes: u64,
+    pub types: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub max_body_bytes: usize,
+    pub max_messages: usize,
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    pub requests_per_minute: u32,
+    #[serde(with = "duration")]
+    pub shutdown_grace: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    pub max_queued: u64,
+    #[serde(with = "duration")]
+    pub retry_after: Duration,
+    pub max_attempts: i64,
+    pub max_crashes: i64,
+    #[serde(with = "duration")]
+    pub backoff: Duration,
+    #[serde(with = "duration")]
+    pub max_backoff: Duration,
+    #[serde(with = "duration")]
+    pub queue_timeout: Duration,
+    #[serde(with = "duration")]
+    pub run_timeout: Duration,
+    #[serde(with = "duration")]
+    pub model_idle_timeout: Duration,
+    #[serde(with = "duration")]
+    pub retention: Duration,
+    #[serde(with = "duration")]
+    pub idempotency_retention: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    #[serde(with = "duration")]
+    pub reconcile: Duration,
+    pub batch: i64,
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    #[serde(with = "duration")]
+    pub retention: Duration,
+    pub page: i64,
+    pub buffer: usize,
+    #[serde(with = "duration")]
+    pub ping: Duration,
+    #[serde(with = "duration")]
+    pub flush: Duration,
+    #[serde(with = "duration")]
+    pub max_flush: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    pub default: String,
+    pub openai_base_url: String,
+    pub openai_api_key: Secret,
+    pub openai_model: String,
+    pub max_tokens: u64,
+    pub temperature: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tools {
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    pub max_output_bytes: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Security {
+    pub allow_private_hosts: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transcribe {
+    pub model: PathBuf,
+    pub endpoint: String,
+    pub api_key: Secret,
+    pub hosted_model: String,
+    pub max_bytes: u64,
+    #[serde(with = "duration")]
+    pub max_duration: Duration,
+    pub per_minute: u32,
+    #[serde(with = "duration")]
+    pub wait: Duration,
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    pub name: String,
+    pub system: String,
+    pub model: String,
+    pub tools: Vec<String>,
+    pub max_iterations: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub log: String,
+    pub format: LogFormat,
+    pub otlp_endpoint: String,
+}
+
+/// A value that is never printed: `Debug` and `Serialize` show whether it is set.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_empty() { "(not set)" } else { "(set)" })
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(if self.is_empty() { "" } else { "(set)" })
+    }
+}
+
+impl Config {
+    /// Defaults, then `file`, then the environment, then `flags` (dotted key, value).
+    pub fn load(file: Option<&std::path::Path>, flags: &[(&str, String)]) -> Result<Self> {
+        Self::from_figment(&Self::figment(file, flags))
+    }
+
+    pub fn figment(file: Option<&std::path::Path>, flags: &[(&str, String)]) -> Figment {
+        let mut f = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            f = f.merge(Toml::file_exact(file));
+        }
+        f = f.merge(Env::prefixed("RUNMILL_").filter(|k| k.as_str().contains("__")).split("__"));
+        for (name, key) in NAMED {
+            f = f.merge(Env::raw().only(&[name]).map(|_| (*key).into()).split("."));
+        }
+        flags.iter().fold(f, |f, (key, value)| f.merge(Serialized::default(key, value)))
+    }
+
+    pub fn from_figment(figment: &Figment) -> Result<Self> {
+        let config: Self = figment.extract().map_err(|e| {
+            let all = e.into_iter().map(|e| Error::invalid(e.path.join("."), e.to_string()).fields).collect::<Vec<_>>();
+            Error::invalid_fields(all.concat())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults alone, as tests start from.
+    pub fn defaults() -> Result<Self> {
+        Self::from_figment(&Figment::from(Toml::string(DEFAULTS)))
+    }
+
+    pub fn is_distributed(&self) -> bool {
+        !self.redis.url.is_empty()
+    }
+
+    /// The agent that a run names, or the first one when it names none.
+    pub fn agent(&self, id: Option<&str>) -> Option<(&str, &Agent)> {
+        match id {
+            Some(id) => self.agents.get_key_value(id),
+            None => self.agents.iter().next(),
+        }
+        .map(|(id, agent)| (id.as_str(), agent))
+    }
+
+    /// `provider:name` of the model in force when neither run nor agent names one.
+    pub fn default_model(&self) -> String {
+        match (self.models.default.as_str(), self.models.openai_api_key.is_empty()) {
+            ("", true) => "offline:scripted-demo".to_owned(),
+            ("", false) => format!("openai:{}", self.models.openai_model),
+            (named, _) => named.to_owned(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut bad = Vec::new();
+        let mut rule = |ok: bool, field: &str, message: &str| {
+            if !ok {
+                bad.extend(Error::invalid(field, message).fields);
+            }
+        };
+        let lanes = ["runs", "plans", "media", "bulk"];
+        rule(
+            lanes.iter().all(|l| self.lanes.get(*l).is_some_and(|n| *n > 0)),
+            "lanes",
+            "runs, plans, media and bulk each need at least 1",
+        );
+        rule(self.lanes.len() == lanes.len(), "lanes", "the lanes are runs, plans, media and bulk");
+        rule(!self.agents.is_empty(), "agents", "at least one agent is needed");
+        rule(self.worker.lease >= self.worker.heartbeat * 3, "worker.lease", "at least three heartbeats");
+        rule(self.runs.max_attempts >= 1, "runs.max_attempts", "at least 1");
+        rule(self.events.page >= 1 && self.worker.batch >= 1, "events.page", "pages and batches are at least 1");
+        rule(
+            self.database.url.is_empty() || self.database.url.expose().starts_with("postgres"),
+            "database.url",
+            "postgres://… or empty for SQLite",
+        );
+        rule(self.models.default.is_empty() || self.models.default.contains(':'), "models.default", "provider:name");
+        let open = self.auth.mode == AuthMode::Open;
+        rule(
+            !open || self.listen.platform.ip().is_loopback(),
+            "auth.mode",
+            "open is for loopback addresses only; set RUNMILL_AUTH=required",
+        );
+        rule(
+            open || self.auth.jwt_secret.expose().len() >= 32,
+            "auth.jwt_secret",
+            "at least 32 bytes are needed when sign-in is required; set RUNMILL_JWT_SECRET (openssl rand -hex 32)",
+        );
+        if bad.is_empty() { Ok(()) } else { Err(Error::invalid_fields(bad)) }
+    }
+}
+
+/// "250ms", "30s", "15m", "24h", "30d".
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn parse(text: &str) -> Option<Duration> {
+        let at = text.find(|c: char| !c.is_ascii_digit())?;
+        let n: u64 = text[..at].parse().ok()?;
+        let ms = match &text[at..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        n.checked_mul(ms).map(Duration::from_millis)
+    }
+
+    pub fn print(d: Duration) -> String {
+        let ms = d.as_millis();
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let (by, unit) = units.into_iter().find(|(by, _)| ms > 0 && ms.is_multiple_of(*by)).unwrap_or((1, "ms"));
+        format!("{}{unit}", ms / by)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(d)?;
+        parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no duration; write 250ms, 30s, 15m, 24h or 30d")))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&print(*value))
+    }
+}

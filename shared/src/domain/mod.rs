@@ -1,0 +1,10 @@
+//! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
+pub mod lane;
+
+pub use lane::Lane;
+use uuid::Uuid;
+
+/// A new UUIDv7: sortable by creation, unique across processes.
+pub fn new_id() -> Uuid {
+    Uuid::now_v7()
+}

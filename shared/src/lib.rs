@@ -1,0 +1,10 @@
+//! What API and worker share: the domain, the use cases, the store, the queue, the events and the blobs.
+pub mod blobs;
+pub mod clock;
+pub mod config;
+
+pub mod domain;
+pub mod error;
+pub mod queue;
+
+pub use error::{Error, ErrorKind, FieldError, Result};

@@ -1,0 +1,4 @@
+//! The worker.
+pub mod asr;
+pub mod models;
+pub mod tools;

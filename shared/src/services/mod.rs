@@ -1,0 +1,1 @@
+//! Use cases: free functions, one file a noun; permission checks and transactions live here.

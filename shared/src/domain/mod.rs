@@ -1,6 +1,10 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
 pub mod caller;
+pub mod event;
 pub mod lane;
+pub mod message;
+pub mod run;
+pub mod step;
 
 pub use lane::Lane;
 use uuid::Uuid;

@@ -5,11 +5,13 @@ CREATE TABLE threads (
     owner TEXT NOT NULL,
     -- the client's own name for it
     external_id TEXT NOT NULL,
+    -- false for the threads that the engine makes for itself: of child runs and transcriptions
+    listed BOOLEAN NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     UNIQUE (owner, external_id)
 );
-CREATE INDEX threads_latest ON threads (owner, updated_at);
+CREATE INDEX threads_latest ON threads (owner, updated_at) WHERE listed;
 
 -- The narrow, hot row of a thread: who may run, and the next numbers of its events, messages and runs.
 CREATE TABLE thread_heads (

@@ -1,0 +1,97 @@
+//! The messages of threads.
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::db::{Db, FromRow, Row, Sql, Tx, query};
+use crate::{
+    clock::Timestamp,
+    domain::message::{Message, MessageRole, NewMessage},
+    error::{Error, Result},
+};
+
+impl FromRow for Message {
+    fn from_row(row: &Row) -> Result<Self> {
+        let role: String = row.get("role")?;
+        Ok(Self {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            run_id: row.get("run_id")?,
+            role: MessageRole::parse(&role).ok_or_else(|| Error::internal(format!("a stored message has the role {role}")))?,
+            body: row.json("body")?,
+            at: row.time("created_at")?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Insert<'a> {
+    seq: i64,
+    id: &'a str,
+    role: &'a str,
+    /// JSON in a string: what the TEXT column holds.
+    body: String,
+}
+
+pub const INSERT: Sql = Sql::each(
+    "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+     SELECT $1, m.seq, m.id, $2, m.role, m.body, $3
+     FROM json_to_recordset($4::json) AS m (seq BIGINT, id TEXT, role TEXT, body TEXT)
+     ON CONFLICT (thread_id, id) DO NOTHING",
+    "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+     SELECT $1, m.value ->> 'seq', m.value ->> 'id', $2, m.value ->> 'role', m.value ->> 'body', $3
+     FROM json_each($4) AS m WHERE TRUE
+     ON CONFLICT (thread_id, id) DO NOTHING",
+);
+/// What a run may see: its own messages and those of the runs before it, in the order of the runs. (Messages of a run that waits
+/// behind it are stored already.)
+pub const CONTEXT: Sql = Sql::both(
+    "SELECT m.id, m.seq, m.run_id, m.role, m.body, m.created_at FROM messages m LEFT JOIN runs r ON r.id = m.run_id
+     WHERE m.thread_id = $1 AND (r.id IS NULL OR r.thread_order <= (SELECT thread_order FROM runs WHERE id = $2))
+     ORDER BY COALESCE(r.thread_order, 0), m.seq",
+);
+pub const NEWEST: Sql = Sql::both("SELECT MAX(created_at) AS at FROM messages WHERE thread_id = $1 AND created_at < $2");
+pub const BETWEEN: Sql = Sql::both(
+    "SELECT id, seq, run_id, role, body, created_at FROM messages
+     WHERE thread_id = $1 AND created_at >= $2 AND created_at < $3 ORDER BY seq",
+);
+pub const DROP_OF_RUN: Sql = Sql::both("DELETE FROM messages WHERE run_id = $1 RETURNING id");
+pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN];
+
+/// Stores those whose id the thread does not have yet, numbered so that the last one is `last_seq`.
+pub async fn insert(tx: &mut Tx, thread_id: Uuid, run_id: Uuid, messages: &[NewMessage], last_seq: i64, now: Timestamp) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(messages.len());
+    for (message, seq) in messages.iter().rev().zip((1..=last_seq).rev()) {
+        rows.push(Insert { seq, id: &message.id, role: message.role.as_str(), body: serde_json::to_string(&message.body)? });
+    }
+    query(INSERT).bind(thread_id).bind(run_id).bind(now).bind_json(&rows)?.execute(tx).await?;
+    Ok(())
+}
+
+pub async fn context(db: &Db, thread_id: Uuid, run_id: Uuid) -> Result<Vec<Message>> {
+    query(CONTEXT).bind(thread_id).bind(run_id).all(db).await
+}
+
+/// When the newest message before `before` was written.
+pub async fn newest(db: &Db, thread_id: Uuid, before: Timestamp) -> Result<Option<Timestamp>> {
+    query(NEWEST).bind(thread_id).bind(before).one(db).await?.opt_time("at")
+}
+
+pub async fn between(db: &Db, thread_id: Uuid, from: Timestamp, until: Timestamp) -> Result<Vec<Message>> {
+    query(BETWEEN).bind(thread_id).bind(from).bind(until).all(db).await
+}
+
+struct Id(String);
+
+impl FromRow for Id {
+    fn from_row(row: &Row) -> Result<Self> {
+        row.get("id").map(Self)
+    }
+}
+
+/// Removes what a run brought and said; answers the ids.
+pub async fn drop_of_run(tx: &mut Tx, run_id: Uuid) -> Result<Vec<String>> {
+    Ok(query(DROP_OF_RUN).bind(run_id).all::<Id>(tx).await?.into_iter().map(|id| id.0).collect())
+}

@@ -1,0 +1,243 @@
+//! The transitions of one run. Each names the state it leaves; a worker's also name its fence, so that one that was replaced
+//! writes nothing. The caller holds the lock of the thread's head where the thread may be handed on.
+use uuid::Uuid;
+
+use super::{
+    super::db::{Class, Db, Sql, Tx, query},
+    Ready,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{
+        Lane,
+        run::{Claimed, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting},
+    },
+    error::Result,
+};
+
+/// What an accepted run's row is made of.
+pub struct NewRun {
+    pub id: Uuid,
+    pub owner: String,
+    pub thread_id: Uuid,
+    pub external_id: String,
+    pub kind: RunKind,
+    pub lane: Lane,
+    pub ready: bool,
+    /// `None`: it joins its thread's order when it is due.
+    pub thread_order: Option<i64>,
+    pub priority: i64,
+    pub dispatch_score: i64,
+    pub due_at: Option<Timestamp>,
+    pub queue_deadline: Timestamp,
+    /// µs of running that it may take.
+    pub run_left: i64,
+    pub policy: RetryPolicy,
+    pub parent_run_id: Option<Uuid>,
+    pub root_run_id: Option<Uuid>,
+    pub retry_of: Option<Uuid>,
+    pub agent_id: Option<String>,
+    pub model: Option<String>,
+    /// JSON.
+    pub input: String,
+    pub input_hash: String,
+    pub trace: Option<String>,
+    pub created_at: Timestamp,
+}
+
+/// How a run ended.
+pub struct Ending<'a> {
+    pub state: RunState,
+    pub result: Option<&'a serde_json::Value>,
+    pub error: Option<&'a RunError>,
+    pub usage: Option<RunUsage>,
+}
+
+pub const INSERT: Sql = Sql::both(
+    "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
+         hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, parent_run_id, root_run_id, retry_of,
+         agent_id, model, input, input_hash, trace, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+         $22, $23, $12)",
+);
+pub const CLAIM: Sql = Sql::both(
+    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = $2, queue_deadline = NULL, waiting_for = NULL,
+         started_at = COALESCE(started_at, $3), run_deadline = $3 + run_left
+     WHERE id = $1 AND state = 'queued' AND ready
+     RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
+         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, agent_id, model, input, trace,
+         dispatch_score + priority * 300000000 AS ready_at",
+);
+/// The fence check: the row stays locked until the transaction ends.
+pub const HOLD: Sql = Sql::each(
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state = 'running' FOR NO KEY UPDATE",
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state = 'running'",
+);
+/// As `HOLD`, for many at once; locked in the order of their ids.
+pub const HOLD_MANY: Sql = Sql::each(
+    "SELECT r.id FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
+     WHERE r.state = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r",
+    "SELECT r.id FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
+     WHERE r.state = 'running'",
+);
+pub const END: Sql = Sql::both(
+    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, lease_owner = NULL, run_deadline = NULL
+     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id",
+);
+/// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.
+pub const END_FROM_OUTSIDE: Sql = Sql::both(
+    "UPDATE runs SET state = $2, error = $3, finished_at = $4, fence = fence + 1, ready = FALSE, lease_owner = NULL,
+         run_deadline = NULL, queue_deadline = NULL, wake_at = NULL, due_at = NULL, waiting_for = NULL
+     WHERE id = $1 AND state IN ('queued', 'running', 'waiting') RETURNING id",
+);
+pub const PARK: Sql = Sql::both(
+    "UPDATE runs SET state = 'waiting', fence = fence + 1, lease_owner = NULL, waiting_for = $4, wake_at = $5,
+         run_left = run_deadline - $6, run_deadline = NULL
+     WHERE id = $1 AND fence = $2 AND wake_seq = $3 AND state = 'running' RETURNING id",
+);
+pub const WAKE_SEQ: Sql = Sql::both("SELECT wake_seq FROM runs WHERE id = $1 AND fence = $2 AND state = 'running'");
+pub const WAKE: Sql = Sql::both(
+    "UPDATE runs SET wake_seq = wake_seq + 1, wake_at = NULL,
+         ready = (ready OR state = 'waiting'), hinted_at = $2,
+         dispatch_score = CASE WHEN state = 'waiting' THEN $2 - priority * 300000000 ELSE dispatch_score END,
+         state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END
+     WHERE id = $1 AND state IN ('queued', 'running', 'waiting')
+     RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
+);
+pub const BACK_OFF: Sql = Sql::both(
+    "UPDATE runs SET state = 'queued', ready = FALSE, attempt = attempt + 1, fence = fence + 1, lease_owner = NULL, due_at = $3,
+         run_left = run_deadline - $4, run_deadline = NULL, error = $5
+     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id",
+);
+/// Back to the queue, with its old place in it.
+pub const RELEASE: Sql = Sql::both(
+    "UPDATE runs SET state = 'queued', ready = TRUE, fence = fence + 1, lease_owner = NULL, hinted_at = $3,
+         run_left = run_deadline - $3, run_deadline = NULL
+     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id, lane, dispatch_score",
+);
+pub const MAKE_READY: Sql = Sql::both(
+    "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
+     WHERE id = $1 AND state = 'queued' RETURNING id, lane, dispatch_score",
+);
+/// A delayed run that is due takes its place in its thread.
+pub const JOIN_ORDER: Sql = Sql::both(
+    "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state = 'queued' AND thread_order IS NULL RETURNING id",
+);
+pub const STATEMENTS: &[Sql] = &[
+    INSERT,
+    CLAIM,
+    HOLD,
+    HOLD_MANY,
+    END,
+    END_FROM_OUTSIDE,
+    PARK,
+    WAKE_SEQ,
+    WAKE,
+    BACK_OFF,
+    RELEASE,
+    MAKE_READY,
+    JOIN_ORDER,
+];
+
+pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
+    let policy = serde_json::to_string(&run.policy)?;
+    query(INSERT)
+        .bind(run.id)
+        .bind(run.owner)
+        .bind(run.thread_id)
+        .bind(run.external_id)
+        .bind(run.kind.as_str())
+        .bind(run.lane.as_str())
+        .bind(run.ready)
+        .bind(run.thread_order)
+        .bind(run.priority)
+        .bind(run.dispatch_score)
+        .bind(run.due_at)
+        .bind(run.created_at)
+        .bind(run.queue_deadline)
+        .bind(run.run_left)
+        .bind(policy)
+        .bind(run.parent_run_id)
+        .bind(run.root_run_id)
+        .bind(run.retry_of)
+        .bind(run.agent_id)
+        .bind(run.model)
+        .bind(run.input)
+        .bind(run.input_hash)
+        .bind(run.trace)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
+pub async fn claim(db: &Db, id: Uuid, session: Uuid, now: Timestamp) -> Result<Option<Claimed>> {
+    Ok(query(CLAIM).bind(id).bind(session).bind(now).write(db, Class::Request).await?.into_iter().next())
+}
+
+/// Whether the run is still this execution's.
+pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<bool> {
+    Ok(query(HOLD).bind(id).bind(fence).optional(tx).await?.is_some())
+}
+
+/// Which of `(run, fence)` are still their executions'.
+pub async fn hold_many(tx: &mut Tx, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>> {
+    let list: Vec<_> = held.iter().map(|(id, fence)| serde_json::json!({ "id": id.simple().to_string(), "fence": fence })).collect();
+    query(HOLD_MANY).bind_json(&list)?.all(tx).await
+}
+
+/// `false`: the run is no longer this execution's.
+pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, ending: &Ending<'_>, now: Timestamp) -> Result<bool> {
+    let text = |v: Option<serde_json::Result<String>>| v.transpose();
+    let statement = query(END)
+        .bind(id)
+        .bind(fence)
+        .bind(ending.state.as_str())
+        .bind(text(ending.result.map(serde_json::to_string))?)
+        .bind(text(ending.error.map(serde_json::to_string))?)
+        .bind(text(ending.usage.as_ref().map(serde_json::to_string))?)
+        .bind(now);
+    Ok(statement.optional(tx).await?.is_some())
+}
+
+/// `false`: it had ended already.
+pub async fn end_from_outside(tx: &mut Tx, id: Uuid, state: RunState, error: Option<&RunError>, now: Timestamp) -> Result<bool> {
+    let error = error.map(serde_json::to_string).transpose()?;
+    let row = query(END_FROM_OUTSIDE).bind(id).bind(state.as_str()).bind(error).bind(now).optional(tx).await?;
+    Ok(row.is_some())
+}
+
+/// `false`: a wake came since `wake_seq` was seen, or the run is no longer this execution's (`wake_seq` tells which).
+pub async fn park(tx: &mut Tx, run: &Claimed, wake_seq: i64, waiting: &Waiting, now: Timestamp) -> Result<bool> {
+    let statement = query(PARK).bind(run.id).bind(run.fence).bind(wake_seq).bind_json(waiting)?.bind(waiting.wake_at()).bind(now);
+    Ok(statement.optional(tx).await?.is_some())
+}
+
+/// The run's current wake count; `None` when it is no longer this execution's.
+pub async fn wake_seq(db: &Db, id: Uuid, fence: i64) -> Result<Option<i64>> {
+    query(WAKE_SEQ).bind(id).bind(fence).optional(db).await?.map(|row| row.get("wake_seq")).transpose()
+}
+
+/// Counts a wake, and makes a waiting run ready. Answers what became ready.
+pub async fn wake(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<Option<Ready>> {
+    let Some(row) = query(WAKE).bind(id).bind(now).optional(tx).await? else { return Ok(None) };
+    let woken: bool = row.get("woken")?;
+    Ok(if woken { Some(super::super::db::FromRow::from_row(&row)?) } else { None })
+}
+
+pub async fn back_off(tx: &mut Tx, run: &Claimed, due: Timestamp, error: &RunError, now: Timestamp) -> Result<bool> {
+    let statement = query(BACK_OFF).bind(run.id).bind(run.fence).bind(due).bind(now).bind_json(error)?;
+    Ok(statement.optional(tx).await?.is_some())
+}
+
+pub async fn release(db: &Db, id: Uuid, fence: i64, now: Timestamp) -> Result<Option<Ready>> {
+    Ok(query(RELEASE).bind(id).bind(fence).bind(now).write(db, Class::Request).await?.into_iter().next())
+}
+
+pub async fn make_ready(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<Option<Ready>> {
+    query(MAKE_READY).bind(id).bind(now).optional_as(tx).await
+}
+
+pub async fn join_order(tx: &mut Tx, id: Uuid, order: i64) -> Result<bool> {
+    Ok(query(JOIN_ORDER).bind(id).bind(order).optional(tx).await?.is_some())
+}

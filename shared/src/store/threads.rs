@@ -1,0 +1,105 @@
+//! Threads and their heads. The head row's lock orders everything that happens in a thread; it is always taken before any
+//! run's, and heads by id.
+use uuid::Uuid;
+
+use super::db::{Db, FromRow, Row, Sql, Tx, query};
+use crate::{clock::Timestamp, domain::caller::Owner, error::Result};
+
+pub struct Thread {
+    pub id: Uuid,
+    /// The client's name of it.
+    pub external_id: String,
+}
+
+impl FromRow for Thread {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { id: row.get("id")?, external_id: row.get("external_id")? })
+    }
+}
+
+/// The last numbers of a thread, after an `advance`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub last_seq: i64,
+    pub first_seq: i64,
+    pub last_message_seq: i64,
+    pub last_order: i64,
+    pub run_id: Option<Uuid>,
+}
+
+impl FromRow for Head {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            last_seq: row.get("last_seq")?,
+            first_seq: row.get("first_seq")?,
+            last_message_seq: row.get("last_message_seq")?,
+            last_order: row.get("last_order")?,
+            run_id: row.get("head_run_id")?,
+        })
+    }
+}
+
+/// How many numbers to take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Advance {
+    pub events: i64,
+    pub messages: i64,
+    pub orders: i64,
+    /// Becomes the head when the thread has none.
+    pub candidate: Option<Uuid>,
+}
+
+pub const ENSURE: Sql = Sql::both(
+    "INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+     ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = $5 RETURNING id",
+);
+pub const BY_NAME: Sql = Sql::both("SELECT id, external_id FROM threads WHERE owner = $1 AND external_id = $2");
+pub const LATEST: Sql =
+    Sql::both("SELECT id, external_id FROM threads WHERE owner = $1 AND listed ORDER BY updated_at DESC, id DESC LIMIT 1");
+pub const ADVANCE: Sql = Sql::both(
+    "INSERT INTO thread_heads (thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id)
+     VALUES ($1, $2, 1, $3, $4, $5)
+     ON CONFLICT (thread_id) DO UPDATE SET last_seq = thread_heads.last_seq + $2,
+         last_message_seq = thread_heads.last_message_seq + $3, last_order = thread_heads.last_order + $4,
+         head_run_id = COALESCE(thread_heads.head_run_id, $5)
+     RETURNING last_seq, first_seq, last_message_seq, last_order, head_run_id",
+);
+pub const HEAD: Sql =
+    Sql::both("SELECT last_seq, first_seq, last_message_seq, last_order, head_run_id FROM thread_heads WHERE thread_id = $1");
+pub const HAND_ON: Sql = Sql::both(
+    "UPDATE thread_heads SET head_run_id = (SELECT id FROM runs WHERE thread_id = $1 AND state = 'queued'
+         AND thread_order IS NOT NULL ORDER BY thread_order LIMIT 1)
+     WHERE thread_id = $1 AND head_run_id = $2 RETURNING head_run_id",
+);
+pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, HEAD, HAND_ON];
+
+/// The thread of that name, made when new.
+pub async fn ensure(tx: &mut Tx, id: Uuid, owner: &Owner, external_id: &str, listed: bool, now: Timestamp) -> Result<Uuid> {
+    let row = query(ENSURE).bind(id).bind(owner.as_str()).bind(external_id).bind(listed).bind(now).one(tx).await?;
+    row.get("id")
+}
+
+pub async fn by_name(db: &Db, owner: &Owner, external_id: &str) -> Result<Option<Thread>> {
+    query(BY_NAME).bind(owner.as_str()).bind(external_id).optional_as(db).await
+}
+
+pub async fn latest(db: &Db, owner: &Owner) -> Result<Option<Thread>> {
+    query(LATEST).bind(owner.as_str()).optional_as(db).await
+}
+
+/// Locks the head and takes numbers from it: those taken end at the ones answered.
+pub async fn advance(tx: &mut Tx, thread_id: Uuid, take: Advance) -> Result<Head> {
+    let statement = query(ADVANCE).bind(thread_id).bind(take.events).bind(take.messages).bind(take.orders).bind(take.candidate);
+    Head::from_row(&statement.one(tx).await?)
+}
+
+pub async fn head(db: &Db, thread_id: Uuid) -> Result<Option<Head>> {
+    query(HEAD).bind(thread_id).optional_as(db).await
+}
+
+/// Hands the thread from a run that has ended to the next in order; answers that one. The head must be locked already: the
+/// choice has to be made by a statement that starts after the lock was got, else it misses what was accepted meanwhile.
+pub async fn hand_on(tx: &mut Tx, thread_id: Uuid, ended: Uuid) -> Result<Option<Uuid>> {
+    let row = query(HAND_ON).bind(thread_id).bind(ended).optional(tx).await?;
+    row.map_or(Ok(None), |row| row.get("head_run_id"))
+}

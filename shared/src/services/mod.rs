@@ -1,1 +1,4 @@
 //! Use cases: free functions, one file a noun; permission checks and transactions live here.
+pub mod history;
+pub mod runs;
+pub mod stream;

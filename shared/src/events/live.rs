@@ -1,0 +1,169 @@
+//! The live path. What a transaction appended is published after its commit; each process fans out to its own readers. Everything
+//! here may be lost: a reader that misses something reads it from the log.
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::redis::RedisTransport;
+use crate::{config::Config, domain::event::Event, error::Result};
+
+/// Runs that a process may be told to stop, before it starts to miss some and asks the database instead.
+const STOPPED: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub enum Signal {
+    Events(Arc<[Event]>),
+    /// There may be more than was seen: read the log.
+    Check,
+}
+
+#[derive(Clone)]
+pub struct Live {
+    hub: Arc<Hub>,
+    /// `None`: one process is all there is.
+    redis: Option<RedisTransport>,
+}
+
+/// The readers of this process.
+pub(super) struct Hub {
+    threads: Mutex<HashMap<Uuid, Followed>>,
+    /// Runs that were ended from outside their execution.
+    stopped: broadcast::Sender<Uuid>,
+    /// Batches a reader may be behind.
+    buffer: usize,
+}
+
+struct Followed {
+    signals: broadcast::Sender<Signal>,
+    /// The highest number that was delivered here.
+    seen: i64,
+}
+
+/// A place among a thread's readers, given back when dropped.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    thread_id: Uuid,
+    signals: broadcast::Receiver<Signal>,
+}
+
+impl Live {
+    pub fn open(config: &Config) -> Result<Self> {
+        let (stopped, _) = broadcast::channel(STOPPED);
+        let hub = Arc::new(Hub { threads: Mutex::default(), stopped, buffer: config.events.buffer });
+        let redis = if config.is_distributed() { Some(RedisTransport::open(&config.redis, hub.clone())?) } else { None };
+        Ok(Self { hub, redis })
+    }
+
+    /// Tells every process of events that are committed.
+    pub fn publish(&self, thread_id: Uuid, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        match &self.redis {
+            Some(redis) => redis.publish(thread_id, events),
+            None => self.hub.deliver(thread_id, events.into()),
+        }
+    }
+
+    /// Tells the worker that executes a run, whichever it is, that the run has been ended by somebody else.
+    pub fn stop(&self, run_id: Uuid) {
+        match &self.redis {
+            Some(redis) => redis.stop(run_id),
+            None => self.hub.stop(run_id),
+        }
+    }
+
+    /// Runs to stop. It may lag: the row is the truth.
+    pub fn stopped(&self) -> broadcast::Receiver<Uuid> {
+        if let Some(redis) = &self.redis {
+            redis.listen_for_stops();
+        }
+        self.hub.stopped.subscribe()
+    }
+
+    /// Once this returns, every event that is committed from now on is signalled, or found by the watch over `followed`.
+    pub async fn subscribe(&self, thread_id: Uuid) -> Subscription {
+        let subscription = self.hub.subscribe(thread_id);
+        if let Some(redis) = &self.redis {
+            redis.listen_for_events().await;
+        }
+        subscription
+    }
+
+    /// The threads that have readers here, and the last number each was told.
+    pub fn followed(&self) -> Vec<(Uuid, i64)> {
+        self.hub.threads().iter().map(|(id, f)| (*id, f.seen)).collect()
+    }
+
+    pub fn readers(&self) -> usize {
+        self.hub.threads().values().map(|f| f.signals.receiver_count()).sum()
+    }
+
+    /// Makes a thread's readers look into the log.
+    pub fn check(&self, thread_id: Uuid) {
+        self.hub.check(thread_id);
+    }
+}
+
+impl Hub {
+    fn threads(&self) -> MutexGuard<'_, HashMap<Uuid, Followed>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn deliver(&self, thread_id: Uuid, events: Arc<[Event]>) {
+        if let Some(followed) = self.threads().get_mut(&thread_id) {
+            followed.seen = events.last().map_or(followed.seen, |e| followed.seen.max(e.seq));
+            followed.signals.send(Signal::Events(events)).ok();
+        }
+    }
+
+    pub(super) fn check(&self, thread_id: Uuid) {
+        if let Some(followed) = self.threads().get(&thread_id) {
+            followed.signals.send(Signal::Check).ok();
+        }
+    }
+
+    /// After messages may have been lost.
+    pub(super) fn check_all(&self) {
+        for followed in self.threads().values() {
+            followed.signals.send(Signal::Check).ok();
+        }
+    }
+
+    pub(super) fn stop(&self, run_id: Uuid) {
+        self.stopped.send(run_id).ok();
+    }
+
+    fn subscribe(self: &Arc<Self>, thread_id: Uuid) -> Subscription {
+        let mut threads = self.threads();
+        let followed = threads
+            .entry(thread_id)
+            .or_insert_with(|| Followed { signals: broadcast::channel(self.buffer).0, seen: 0 });
+        Subscription { hub: self.clone(), thread_id, signals: followed.signals.subscribe() }
+    }
+}
+
+impl Subscription {
+    /// The next signal. A reader that fell too far behind is told to read the log.
+    pub async fn next(&mut self) -> Signal {
+        match self.signals.recv().await {
+            Ok(signal) => signal,
+            Err(broadcast::error::RecvError::Lagged(_)) => Signal::Check,
+            // The sender lives as long as its subscriptions: it is removed by the last one's drop.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut threads = self.hub.threads();
+        if threads.get(&self.thread_id).is_some_and(|f| f.signals.receiver_count() <= 1) {
+            threads.remove(&self.thread_id);
+        }
+    }
+}

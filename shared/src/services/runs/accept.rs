@@ -1,0 +1,245 @@
+//! Taking work in: one transaction, one answer. Idempotency first, then multitask, then admission.
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::{
+    after::{After, Source},
+    ending::{self, Outside},
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    domain::{
+        Lane,
+        caller::Owner,
+        event::NewEvent,
+        message::NewMessage,
+        new_id,
+        run::{Multitask, Priority, RetryPolicy, RunKind, RunState},
+    },
+    error::{Error, Result},
+    store::{
+        db::Tx,
+        messages,
+        runs::{Ready, moves, sweep, view},
+        steps,
+        threads::{self, Advance, Head},
+    },
+};
+
+/// Work that somebody asks for.
+pub struct Work {
+    pub kind: RunKind,
+    /// The client's name of the thread.
+    pub thread: String,
+    /// Whether the thread is a conversation that its owner sees among theirs.
+    pub listed: bool,
+    /// The client's name of the run.
+    pub run: String,
+    /// JSON, as its kind reads it.
+    pub input: String,
+    /// What makes two requests the same.
+    pub hash: String,
+    pub idempotency_key: Option<String>,
+    pub messages: Vec<NewMessage>,
+    pub priority: Priority,
+    pub run_at: Option<Timestamp>,
+    pub multitask: Multitask,
+    pub agent_id: Option<String>,
+    pub model: Option<String>,
+    pub retry_of: Option<Uuid>,
+    /// W3C traceparent of the request.
+    pub trace: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub id: Uuid,
+    pub thread: String,
+    pub run: String,
+    pub created_at: Timestamp,
+    /// An earlier request had been accepted already.
+    pub replayed: bool,
+}
+
+impl From<view::Earlier> for Accepted {
+    fn from(e: view::Earlier) -> Self {
+        Self { id: e.id, thread: e.thread, run: e.external_id, created_at: e.created_at, replayed: true }
+    }
+}
+
+/// Accepts `work` for `owner`.
+///
+/// # Errors
+/// `Conflict` when the run's name or key was used with another body, or the thread is busy and the work does not want to wait;
+/// `Limited` when the lane is full.
+pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_accept(app, owner, work).await {
+            // Another request with the same name or key was faster: it is there to be found now.
+            Err(e) if e.code == "DUPLICATE" && tries < 3 => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
+    let now = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    if let Some(earlier) = find_earlier(app, &mut tx, owner, work, now).await? {
+        return Ok(earlier);
+    }
+    let thread_id = threads::ensure(&mut tx, new_id(), owner, &work.thread, work.listed, now).await?;
+    let mut after = After::default();
+    make_room(&mut tx, &mut after, thread_id, work, now).await?;
+    app.admission.check(app, work.kind.lane()).await?;
+    let id = new_id();
+    let head = take_numbers(&mut tx, thread_id, id, work).await?;
+    let is_head = work.run_at.is_none_or(|at| at <= now) && head.run_id == Some(id);
+    moves::insert(&mut tx, new_run(app, owner, work, id, thread_id, &head, now)?).await?;
+    if let Some(key) = &work.idempotency_key {
+        let kept = view::keep_key(&mut tx, owner, key, &work.hash, id, now, keys_from(app, now)).await?;
+        if !kept {
+            return Err(Error::conflict("DUPLICATE", "another request with this key is being accepted"));
+        }
+    }
+    if let Some(retried) = work.retry_of {
+        steps::inherit(&mut tx, id, retried).await?;
+    }
+    messages::insert(&mut tx, thread_id, id, &work.messages, head.last_message_seq, now).await?;
+    let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
+    after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
+    tx.commit().await?;
+    let lane = work.kind.lane();
+    if is_head {
+        after.ready([Ready { id, lane, score: Priority::score(work.priority.as_i64(), now) }]);
+    }
+    after.apply(app);
+    app.admission.accepted(lane);
+    metrics::counter!("runmill_runs_accepted_total", "kind" => work.kind.as_str()).increment(1);
+    Ok(Accepted { id, thread: work.thread.clone(), run: work.run.clone(), created_at: now, replayed: false })
+}
+
+fn keys_from(app: &App, now: Timestamp) -> Timestamp {
+    now.before(app.config.runs.idempotency_retention)
+}
+
+/// The run that the same request started before.
+async fn find_earlier(app: &App, tx: &mut Tx, owner: &Owner, work: &Work, now: Timestamp) -> Result<Option<Accepted>> {
+    let mut earlier = None;
+    if let Some(key) = &work.idempotency_key {
+        earlier = view::by_key(&mut *tx, owner, key, keys_from(app, now)).await?;
+    }
+    if earlier.is_none() {
+        earlier = view::by_external_id(&mut *tx, owner, &work.run).await?;
+    }
+    match earlier {
+        Some(e) if e.input_hash == work.hash => Ok(Some(e.into())),
+        Some(_) => Err(Error::conflict("RUN_EXISTS", "this runId or idempotency key was used for another request")),
+        None => Ok(None),
+    }
+}
+
+/// What the work wants to happen to the thread's active run.
+async fn make_room(tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work, now: Timestamp) -> Result<()> {
+    if work.multitask == Multitask::Enqueue {
+        return Ok(());
+    }
+    let head = threads::advance(tx, thread_id, Advance::default()).await?;
+    let Some(active) = head.run_id else { return Ok(()) };
+    if work.multitask == Multitask::Reject {
+        return Err(Error::conflict("THREAD_BUSY", "another run of this thread has not ended"));
+    }
+    let rollback = work.multitask == Multitask::Rollback;
+    let reason = if rollback { "rolled back by a newer run" } else { "interrupted by a newer run" };
+    let how = Outside { state: RunState::Cancelled, reason, error: None, drop_messages: rollback };
+    ending::from_outside(tx, after, active, &how, now).await?;
+    Ok(())
+}
+
+async fn take_numbers(tx: &mut Tx, thread_id: Uuid, id: Uuid, work: &Work) -> Result<Head> {
+    let due = work.run_at.is_none();
+    let take = Advance {
+        events: 1,
+        messages: i64::try_from(work.messages.len()).unwrap_or(i64::MAX),
+        orders: i64::from(due),
+        candidate: due.then_some(id),
+    };
+    threads::advance(tx, thread_id, take).await
+}
+
+fn new_run(app: &App, owner: &Owner, work: &Work, id: Uuid, thread_id: Uuid, head: &Head, now: Timestamp) -> Result<moves::NewRun> {
+    let runs = &app.config.runs;
+    let due = work.run_at.is_none();
+    Ok(moves::NewRun {
+        id,
+        owner: owner.as_str().to_owned(),
+        thread_id,
+        external_id: work.run.clone(),
+        kind: work.kind,
+        lane: work.kind.lane(),
+        ready: due && head.run_id == Some(id),
+        thread_order: due.then_some(head.last_order),
+        priority: work.priority.as_i64(),
+        dispatch_score: Priority::score(work.priority.as_i64(), now),
+        due_at: work.run_at,
+        queue_deadline: work.run_at.unwrap_or(now).after(runs.queue_timeout),
+        run_left: i64::try_from(runs.run_timeout.as_micros()).map_err(Error::internal)?,
+        policy: RetryPolicy::of(runs),
+        parent_run_id: None,
+        root_run_id: None,
+        retry_of: work.retry_of,
+        agent_id: work.agent_id.clone(),
+        model: work.model.clone(),
+        input: work.input.clone(),
+        input_hash: work.hash.clone(),
+        trace: work.trace.clone(),
+        created_at: now,
+    })
+}
+
+/// Whether a lane has room. The count is sampled, at most every 200 ms, and what this process accepted since is added: an accept
+/// costs no count of its own.
+#[derive(Clone, Default)]
+pub struct Admission(Arc<Mutex<HashMap<Lane, Sample>>>);
+
+#[derive(Clone, Copy)]
+struct Sample {
+    queued: u64,
+    at: Timestamp,
+}
+
+const FRESH: Duration = Duration::from_millis(200);
+
+impl Admission {
+    async fn check(&self, app: &App, lane: Lane) -> Result<()> {
+        let (now, most) = (app.clock.now(), app.config.runs.max_queued);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
+        let queued = match known {
+            Some(sample) if now.since(sample.at) < FRESH && sample.queued < most => sample.queued,
+            _ => {
+                let limit = i64::try_from(most).unwrap_or(i64::MAX);
+                let queued = u64::try_from(sweep::depth(&app.db, lane, limit).await?).unwrap_or(0);
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now });
+                queued
+            }
+        };
+        if queued >= most {
+            return Err(Error::limited("QUEUE_FULL", "the queue is full; try again later", app.config.runs.retry_after));
+        }
+        Ok(())
+    }
+
+    fn accepted(&self, lane: Lane) {
+        if let Some(sample) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&lane) {
+            sample.queued += 1;
+        }
+    }
+}

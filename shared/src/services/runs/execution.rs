@@ -1,0 +1,282 @@
+//! What a worker may do with a run that it holds. Every write shows the fence of the claim; `Lost` means that the run was
+//! taken away (cancelled, timed out, or given to another worker), and that nothing was written.
+use uuid::Uuid;
+
+use super::{
+    accept::Accepted,
+    after::{self, After, Source},
+    ending::{self, Ended},
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    domain::{
+        event::{NewEvent, kind},
+        message::NewMessage,
+        new_id,
+        run::{Claimed, Priority, RunError, RunKind, RunState, RunUsage, Waiting},
+        step::{Step, StepWrite},
+    },
+    error::{Error, Result},
+    store::{
+        db::Tx,
+        events,
+        messages,
+        runs::{Ready, moves, view},
+        steps,
+        threads::{self, Advance},
+    },
+};
+
+/// The code of the error that says that a run is no longer this execution's.
+pub const LOST: &str = "RUN_LOST";
+
+pub fn lost() -> Error {
+    Error::conflict(LOST, "the run is no longer this worker's")
+}
+
+fn source(run: &Claimed) -> Source<'_> {
+    Source { thread_id: run.thread_id, run_id: run.id, run: &run.external_id, fence: run.fence }
+}
+
+/// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
+pub async fn claim(app: &App, run_id: Uuid, session: Uuid) -> Result<Option<Claimed>> {
+    moves::claim(&app.db, run_id, session, app.clock.now()).await
+}
+
+pub async fn journal(app: &App, run_id: Uuid) -> Result<Vec<Step>> {
+    steps::of_run(&app.db, run_id).await
+}
+
+/// A run's part of a flush.
+pub struct Unit<'a> {
+    pub run: &'a Claimed,
+    pub events: Vec<NewEvent>,
+    pub steps: Vec<StepWrite>,
+}
+
+/// Writes the events and steps of many runs in one transaction. Answers which runs were lost; a run whose part cannot be
+/// written fails the whole call, and the caller bisects.
+pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
+    let now = app.clock.now();
+    let mut units = units;
+    units.sort_by_key(|u| u.run.thread_id);
+    let mut tx = app.db.begin().await?;
+    // Heads by id, then runs by id: the one lock order.
+    let mut last_seqs = Vec::with_capacity(units.len());
+    for unit in &units {
+        let events = i64::try_from(unit.events.len()).unwrap_or(i64::MAX);
+        let head = threads::advance(&mut tx, unit.run.thread_id, Advance { events, ..Advance::default() }).await?;
+        last_seqs.push(head.last_seq);
+    }
+    let held: Vec<_> = units.iter().map(|u| (u.run.id, u.run.fence)).collect();
+    let mine = moves::hold_many(&mut tx, &held).await?;
+    if mine.len() < units.len() {
+        // The numbers of a lost run must not be taken: start again without it.
+        drop(tx);
+        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&u.run.id));
+        let mut all: Vec<_> = lost.iter().map(|u| u.run.id).collect();
+        if !kept.is_empty() {
+            all.extend(Box::pin(flush(app, kept)).await?);
+        }
+        return Ok(all);
+    }
+    let mut published = Vec::with_capacity(units.len());
+    for (unit, last_seq) in units.iter_mut().zip(last_seqs) {
+        let events = after::number(source(unit.run), std::mem::take(&mut unit.events), last_seq, now);
+        published.push((unit.run, events));
+    }
+    let mut rows = Vec::new();
+    for (run, events) in &published {
+        rows.extend(after::rows(source(run), events)?);
+    }
+    events::append(&mut tx, &rows).await?;
+    for unit in &units {
+        for step in &unit.steps {
+            steps::write(&mut tx, unit.run.id, unit.run.fence, step, now).await?;
+        }
+    }
+    drop(rows);
+    tx.commit().await?;
+    for (run, events) in published {
+        app.live.publish(run.thread_id, events);
+    }
+    Ok(Vec::new())
+}
+
+/// The last things that an execution writes, together with how it ends.
+#[derive(Default)]
+pub struct Last {
+    pub events: Vec<NewEvent>,
+    pub steps: Vec<StepWrite>,
+    pub messages: Vec<NewMessage>,
+}
+
+/// How an execution ends the run.
+pub struct End<'a> {
+    pub state: RunState,
+    pub result: Option<&'a serde_json::Value>,
+    pub error: Option<&'a RunError>,
+    pub usage: Option<RunUsage>,
+}
+
+/// Takes the locks and the numbers that `last` needs, and checks the fence.
+async fn open(tx: &mut Tx, run: &Claimed, last: &Last) -> Result<threads::Head> {
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let take = Advance { events: count(last.events.len()), messages: count(last.messages.len()), ..Advance::default() };
+    let head = threads::advance(tx, run.thread_id, take).await?;
+    if moves::hold(tx, run.id, run.fence).await? { Ok(head) } else { Err(lost()) }
+}
+
+async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, last: Last, head: threads::Head, now: Timestamp) -> Result<()> {
+    for step in &last.steps {
+        steps::write(tx, run.id, run.fence, step, now).await?;
+    }
+    messages::insert(tx, run.thread_id, run.id, &last.messages, head.last_message_seq, now).await?;
+    after.append_numbered(tx, source(run), last.events, head.last_seq, now).await
+}
+
+/// Ends the run: result, messages, last events and the thread's next run, in one transaction. `last.events` ends with the
+/// terminal event.
+pub async fn end(app: &App, run: &Claimed, end: End<'_>, last: Last) -> Result<()> {
+    let now = app.clock.now();
+    let mut after = After::default();
+    let mut tx = app.db.begin().await?;
+    let head = open(&mut tx, run, &last).await?;
+    write(&mut tx, &mut after, run, last, head, now).await?;
+    let ending = moves::Ending { state: end.state, result: end.result, error: end.error, usage: end.usage };
+    if !moves::end(&mut tx, run.id, run.fence, &ending, now).await? {
+        return Err(lost());
+    }
+    let ended = Ended { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id };
+    ending::consequences(&mut tx, &mut after, ended, now).await?;
+    tx.commit().await?;
+    after.apply(app);
+    metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);
+    Ok(())
+}
+
+/// What became of an attempt to park.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parked {
+    Yes,
+    /// Something happened since `wake_seq` was seen; here is the new count. Look again, then go on or park.
+    Woken(i64),
+}
+
+/// Lets the run wait without a worker. `wake_seq` is the count that was known when the run found that it had to wait.
+pub async fn park(app: &App, run: &Claimed, wake_seq: i64, waiting: &Waiting, mut last: Last) -> Result<Parked> {
+    let now = app.clock.now();
+    last.events.push(NewEvent::new(kind::RUN_WAITING, serde_json::json!({ "reason": waiting.reason() })));
+    let mut after = After::default();
+    let mut tx = app.db.begin().await?;
+    let head = open(&mut tx, run, &last).await?;
+    if !moves::park(&mut tx, run, wake_seq, waiting, now).await? {
+        drop(tx);
+        return moves::wake_seq(&app.db, run.id, run.fence).await?.map(Parked::Woken).ok_or_else(lost);
+    }
+    write(&mut tx, &mut after, run, last, head, now).await?;
+    tx.commit().await?;
+    after.apply(app);
+    Ok(Parked::Yes)
+}
+
+/// Lets the run try again later.
+pub async fn back_off(app: &App, run: &Claimed, error: &RunError, delay: std::time::Duration, mut last: Last) -> Result<()> {
+    let now = app.clock.now();
+    last.events.push(NewEvent::failed(error, true));
+    let mut after = After::default();
+    let mut tx = app.db.begin().await?;
+    let head = open(&mut tx, run, &last).await?;
+    write(&mut tx, &mut after, run, last, head, now).await?;
+    if !moves::back_off(&mut tx, run, now.after(delay), error, now).await? {
+        return Err(lost());
+    }
+    tx.commit().await?;
+    after.apply(app);
+    metrics::counter!("runmill_run_retries_total", "kind" => run.kind.as_str()).increment(1);
+    Ok(())
+}
+
+/// Puts the run back at once, with its old place, because this worker stops.
+pub async fn release(app: &App, run: &Claimed) -> Result<()> {
+    let ready = moves::release(&app.db, run.id, run.fence, app.clock.now()).await?.ok_or_else(lost)?;
+    after::hint(app, &[ready]).await;
+    Ok(())
+}
+
+/// A run that another run starts and waits for.
+pub struct Child {
+    pub id: Uuid,
+    pub kind: RunKind,
+    /// JSON, as its kind reads it.
+    pub input: String,
+    pub messages: Vec<NewMessage>,
+    pub agent_id: Option<String>,
+    pub model: Option<String>,
+}
+
+/// Starts a child in a thread of its own, in the transaction that journals it: a crash leaves both or neither.
+pub async fn start_child(app: &App, parent: &Claimed, child: Child, step: StepWrite) -> Result<Accepted> {
+    let now = app.clock.now();
+    let owner = crate::domain::caller::Owner::of_row(&parent.owner);
+    let name = format!("child-{}", child.id);
+    let mut after = After::default();
+    let mut tx = app.db.begin().await?;
+    let thread_id = threads::ensure(&mut tx, new_id(), &owner, &name, false, now).await?;
+    let count = i64::try_from(child.messages.len()).unwrap_or(i64::MAX);
+    let take = Advance { events: 1, messages: count, orders: 1, candidate: Some(child.id) };
+    let head = threads::advance(&mut tx, thread_id, take).await?;
+    if !moves::hold(&mut tx, parent.id, parent.fence).await? {
+        return Err(lost());
+    }
+    steps::write(&mut tx, parent.id, parent.fence, &step, now).await?;
+    let lane = child.kind.lane();
+    let score = Priority::score(0, now);
+    moves::insert(&mut tx, child_run(app, parent, &child, thread_id, head.last_order, now)?).await?;
+    messages::insert(&mut tx, thread_id, child.id, &child.messages, head.last_message_seq, now).await?;
+    let source = Source { thread_id, run_id: child.id, run: &name, fence: 0 };
+    after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
+    tx.commit().await?;
+    after.ready([Ready { id: child.id, lane, score }]);
+    after.apply(app);
+    Ok(Accepted { id: child.id, thread: name.clone(), run: name, created_at: now, replayed: false })
+}
+
+fn child_run(app: &App, parent: &Claimed, child: &Child, thread_id: Uuid, order: i64, now: Timestamp) -> Result<moves::NewRun> {
+    Ok(moves::NewRun {
+        id: child.id,
+        owner: parent.owner.clone(),
+        thread_id,
+        external_id: format!("child-{}", child.id),
+        kind: child.kind,
+        lane: child.kind.lane(),
+        ready: true,
+        thread_order: Some(order),
+        priority: 0,
+        dispatch_score: Priority::score(0, now),
+        due_at: None,
+        queue_deadline: now.after(app.config.runs.queue_timeout),
+        run_left: i64::try_from(app.config.runs.run_timeout.as_micros()).map_err(Error::internal)?,
+        policy: parent.policy.clone(),
+        parent_run_id: Some(parent.id),
+        root_run_id: Some(parent.root_run_id),
+        retry_of: None,
+        agent_id: child.agent_id.clone(),
+        model: child.model.clone(),
+        input: child.input.clone(),
+        input_hash: String::new(),
+        trace: parent.trace.clone(),
+        created_at: now,
+    })
+}
+
+/// How other runs stand: for a parent that waits for its children.
+pub async fn outcomes(app: &App, ids: &[Uuid]) -> Result<Vec<view::Outcome>> {
+    view::outcomes(&app.db, ids).await
+}
+
+/// The run's conversation, as far as it may see it.
+pub async fn context(app: &App, run: &Claimed) -> Result<Vec<crate::domain::message::Message>> {
+    messages::context(&app.db, run.thread_id, run.id).await
+}

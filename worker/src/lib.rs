@@ -1,4 +1,5 @@
 //! The worker.
 pub mod asr;
+pub mod lanes;
 pub mod models;
 pub mod tools;

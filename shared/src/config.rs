@@ -117,6 +117,12 @@ pub struct Blobs {
     pub region: String,
     pub public_endpoint: String,
     pub path_style: bool,
+    pub access_key: Secret,
+    pub secret_key: Secret,
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
     #[serde(with = "duration")]
     pub url_lifetime: Duration,
     #[serde(with = "duration")]
@@ -370,6 +376,11 @@ impl Config {
             self.database.url.is_empty() || self.database.url.expose().starts_with("postgres"),
             "database.url",
             "postgres://… or empty for SQLite",
+        );
+        rule(
+            self.blobs.access_key.is_empty() == self.blobs.secret_key.is_empty(),
+            "blobs.access_key",
+            "access_key and secret_key are given together, or neither",
         );
         rule(self.models.default.is_empty() || self.models.default.contains(':'), "models.default", "provider:name");
         let open = self.auth.mode == AuthMode::Open;

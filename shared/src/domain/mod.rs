@@ -1,6 +1,7 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
 pub mod caller;
 pub mod event;
+pub mod file_name;
 pub mod lane;
 pub mod message;
 pub mod run;

@@ -1,4 +1,5 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
+pub mod chat;
 pub mod lane;
 
 pub use lane::Lane;

@@ -2,6 +2,7 @@
 pub mod caller;
 pub mod event;
 pub mod file_name;
+pub mod chat;
 pub mod lane;
 pub mod message;
 pub mod run;

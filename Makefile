@@ -1,0 +1,31 @@
+CARGO ?= cargo
+export CARGO
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench clean-data
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Arguments are passed on with ARGS: make run ARGS="--help", make test ARGS="-p runmill-shared"'
+
+run: ## Build and start everything in one process; nothing else has to run
+	@scripts/setup.sh build
+	@$(CARGO) run --bin runmill -- $(ARGS)
+
+test: lint ## Lints, then all tests, with a Postgres and a Redis of their own
+	@scripts/with-services.sh $(CARGO) test $(if $(ARGS),$(ARGS),--workspace) --no-fail-fast
+
+lint: ## Formatting and clippy, as CI wants them
+	@scripts/setup.sh test
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format all code
+	@$(CARGO) fmt --all
+
+bench: ## Release build, then every benchmark, each beside its baseline
+	@scripts/setup.sh test
+	@$(CARGO) build --release -p runmill -p runmill-bench
+	@scripts/with-services.sh $(CARGO) run --release -p runmill-bench -- $(ARGS)
+
+clean-data: ## Delete the data of `make run`: ./data
+	rm -rf data

@@ -1,5 +1,7 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
 pub mod lane;
+pub mod transcript;
+pub mod wav;
 
 pub use lane::Lane;
 use uuid::Uuid;

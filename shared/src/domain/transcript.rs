@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn vtt() {
-        let t = transcript(&[(0.0, 1.9994, "hello from"), (360_000.001, 360_059.9996, "\n\na --> b & <i>c</i>\r\nd")]);
+        let t = transcript(&[(0.0, 1.9994, "hello from"), (360_000.001, 360_059.999_6, "\n\na --> b & <i>c</i>\r\nd")]);
         let expected = "WEBVTT\n\
                         \n00:00:00.000 --> 00:00:01.999\nhello from\n\
                         \n100:00:00.001 --> 100:01:00.000\na --&gt; b &amp; &lt;i&gt;c&lt;/i&gt;\nd\n";

@@ -7,6 +7,8 @@ pub mod lane;
 pub mod message;
 pub mod run;
 pub mod step;
+pub mod transcript;
+pub mod wav;
 
 pub use lane::Lane;
 use uuid::Uuid;

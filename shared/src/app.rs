@@ -1,7 +1,10 @@
 //! The handles that everything is given: infrastructure only, no business objects and no caches.
 use std::sync::Arc;
 
-use crate::{clock::Clock, config::Config, error::Result, store::db::Db};
+use crate::{
+    blobs::Blobs, clock::Clock, config::Config, error::Result, events::Live, queue::Queue, services::runs::accept::Admission,
+    store::db::Db,
+};
 
 /// A cheap clone.
 #[derive(Clone)]
@@ -9,12 +12,19 @@ pub struct App {
     pub config: Arc<Config>,
     pub clock: Clock,
     pub db: Db,
+    pub queue: Queue,
+    pub live: Live,
+    pub blobs: Blobs,
+    pub admission: Admission,
 }
 
 impl App {
     /// Opens everything that the settings name; connects lazily where it can, so that a dependency that is away does not stop the start.
     pub async fn open(config: Config) -> Result<Self> {
         let db = Db::open(&config).await?;
-        Ok(Self { config: Arc::new(config), clock: Clock::real(), db })
+        let queue = Queue::connect(&config.redis).await?;
+        let live = Live::open(&config)?;
+        let blobs = Blobs::open(&config, b"").await?;
+        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, admission: Admission::default() })
     }
 }

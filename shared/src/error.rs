@@ -141,6 +141,9 @@ impl From<sqlx::Error> for Error {
     /// A database that does not answer is `Unavailable`, all else is a fault of ours.
     fn from(e: sqlx::Error) -> Self {
         use sqlx::Error as E;
+        if e.as_database_error().is_some_and(|d| d.is_unique_violation()) {
+            return Self::exists("DUPLICATE", "it exists already").because(e);
+        }
         let away = match &e {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => true,
             // 57P01..57P03: shutting down or starting up; 53300: too many connections; class 08: connection; 57014: statement timeout.

@@ -1,9 +1,10 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
 pub mod caller;
+pub mod chat;
 pub mod event;
 pub mod file_name;
-pub mod chat;
 pub mod lane;
+pub mod media_type;
 pub mod message;
 pub mod run;
 pub mod step;

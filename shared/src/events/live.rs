@@ -103,9 +103,12 @@ impl Live {
         self.hub.threads().values().map(|f| f.signals.receiver_count()).sum()
     }
 
-    /// Makes a thread's readers look into the log.
-    pub fn check(&self, thread_id: Uuid) {
-        self.hub.check(thread_id);
+    /// The log of a followed thread goes up to `last_seq`: its readers look for what they were not told.
+    pub fn saw(&self, thread_id: Uuid, last_seq: i64) {
+        if let Some(followed) = self.hub.threads().get_mut(&thread_id) {
+            followed.seen = followed.seen.max(last_seq);
+            followed.signals.send(Signal::Check).ok();
+        }
     }
 }
 
@@ -140,9 +143,8 @@ impl Hub {
 
     fn subscribe(self: &Arc<Self>, thread_id: Uuid) -> Subscription {
         let mut threads = self.threads();
-        let followed = threads
-            .entry(thread_id)
-            .or_insert_with(|| Followed { signals: broadcast::channel(self.buffer).0, seen: 0 });
+        let followed =
+            threads.entry(thread_id).or_insert_with(|| Followed { signals: broadcast::channel(self.buffer).0, seen: 0 });
         Subscription { hub: self.clone(), thread_id, signals: followed.signals.subscribe() }
     }
 }

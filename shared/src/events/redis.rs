@@ -47,8 +47,7 @@ struct Message {
 
 impl RedisTransport {
     pub fn open(config: &config::Redis, hub: Arc<Hub>) -> Result<Self> {
-        let client = Client::open(config.url.expose())
-            .map_err(|e| Error::invalid("redis.url", "no Redis URL").because(e))?;
+        let client = Client::open(config.url.expose()).map_err(|e| Error::invalid("redis.url", "no Redis URL").because(e))?;
         Ok(Self(Arc::new(Inner {
             client,
             prefix: config.prefix.clone(),
@@ -94,14 +93,18 @@ impl RedisTransport {
 
     /// Returns once the subscription is confirmed, or after a second without Redis: then the watch over the log stands in.
     pub async fn listen_for_events(&self) {
-        let mut confirmed = self.0.events.get_or_init(|| {
-            let channels = (0..CHANNELS).map(|n| self.event_channel(n)).collect();
-            self.listen("receive live events", channels, |hub, text| {
-                if let Ok(Message { thread, events }) = serde_json::from_str(text) {
-                    if events.is_empty() { hub.check(thread) } else { hub.deliver(thread, events.into()) }
-                }
+        let mut confirmed = self
+            .0
+            .events
+            .get_or_init(|| {
+                let channels = (0..CHANNELS).map(|n| self.event_channel(n)).collect();
+                self.listen("receive live events", channels, |hub, text| {
+                    if let Ok(Message { thread, events }) = serde_json::from_str(text) {
+                        if events.is_empty() { hub.check(thread) } else { hub.deliver(thread, events.into()) }
+                    }
+                })
             })
-        }).clone();
+            .clone();
         tokio::time::timeout(Duration::from_secs(1), confirmed.wait_for(|c| *c)).await.ok();
     }
 
@@ -152,7 +155,8 @@ async fn receive(
 
 /// One connection for all that this process says; what waits goes out in one pipeline.
 async fn deliver(client: Client, timeout: Duration, mut outgoing: mpsc::Receiver<(String, String)>) {
-    let config = redis::aio::ConnectionManagerConfig::new().set_response_timeout(Some(timeout)).set_connection_timeout(Some(timeout));
+    let config =
+        redis::aio::ConnectionManagerConfig::new().set_response_timeout(Some(timeout)).set_connection_timeout(Some(timeout));
     let mut connection: Option<ConnectionManager> = None;
     let mut batch = Vec::with_capacity(64);
     while outgoing.recv_many(&mut batch, 64).await > 0 {

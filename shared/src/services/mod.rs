@@ -1,4 +1,5 @@
 //! Use cases: free functions, one file a noun; permission checks and transactions live here.
+pub mod attachments;
 pub mod history;
 pub mod runs;
 pub mod stream;

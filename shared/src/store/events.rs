@@ -87,9 +87,7 @@ pub const FIRST_OF_ACTIVE: Sql = Sql::both(
     "SELECT MIN((SELECT MIN(e.seq) FROM run_events e WHERE e.run_id = r.id)) AS seq FROM runs r
      WHERE r.thread_id = $1 AND r.state IN ('queued', 'running', 'waiting')",
 );
-pub const FIRST_OF_LATEST: Sql = Sql::both(
-    "SELECT MAX(seq) AS seq FROM run_events WHERE thread_id = $1 AND kind = 'run.queued'",
-);
+pub const FIRST_OF_LATEST: Sql = Sql::both("SELECT MAX(seq) AS seq FROM run_events WHERE thread_id = $1 AND kind = 'run.queued'");
 pub const LAST_SEQS: Sql = Sql::each(
     "SELECT thread_id, last_seq FROM thread_heads
      WHERE thread_id IN (SELECT j.id::UUID FROM json_array_elements_text($1::json) AS j (id))",

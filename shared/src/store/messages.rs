@@ -58,7 +58,14 @@ pub const DROP_OF_RUN: Sql = Sql::both("DELETE FROM messages WHERE run_id = $1 R
 pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN];
 
 /// Stores those whose id the thread does not have yet, numbered so that the last one is `last_seq`.
-pub async fn insert(tx: &mut Tx, thread_id: Uuid, run_id: Uuid, messages: &[NewMessage], last_seq: i64, now: Timestamp) -> Result<()> {
+pub async fn insert(
+    tx: &mut Tx,
+    thread_id: Uuid,
+    run_id: Uuid,
+    messages: &[NewMessage],
+    last_seq: i64,
+    now: Timestamp,
+) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
     }

@@ -48,9 +48,8 @@ impl FromRow for Notice {
 }
 
 pub const SEND: Sql = Sql::both("INSERT INTO outbox (id, run_id, kind, reason, created_at) VALUES ($1, $2, $3, $4, $5)");
-pub const CHILDREN: Sql = Sql::both(
-    "SELECT id FROM runs WHERE parent_run_id = $1 AND state IN ('queued', 'running', 'waiting') ORDER BY id",
-);
+pub const CHILDREN: Sql =
+    Sql::both("SELECT id FROM runs WHERE parent_run_id = $1 AND state IN ('queued', 'running', 'waiting') ORDER BY id");
 pub const PENDING: Sql = Sql::both("SELECT id, run_id, kind, reason FROM outbox ORDER BY id LIMIT $1");
 pub const TAKE: Sql = Sql::each(
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id = $1 FOR UPDATE SKIP LOCKED) RETURNING id",

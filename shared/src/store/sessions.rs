@@ -6,9 +6,8 @@ use crate::{clock::Timestamp, error::Result};
 
 pub const OPEN: Sql =
     Sql::both("INSERT INTO worker_sessions (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4) RETURNING id");
-pub const EXPIRED: Sql = Sql::both(
-    "SELECT id FROM worker_sessions WHERE expires_at < $1 AND id <> $2 ORDER BY expires_at LIMIT 100",
-);
+pub const EXPIRED: Sql =
+    Sql::both("SELECT id FROM worker_sessions WHERE expires_at < $1 AND id <> $2 ORDER BY expires_at LIMIT 100");
 /// Only one that is expired and that no run names any more: until then its runs are still to be taken back.
 pub const CLOSE: Sql = Sql::both(
     "DELETE FROM worker_sessions WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM runs WHERE lease_owner = $1) RETURNING id",

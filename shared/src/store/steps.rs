@@ -41,8 +41,9 @@ pub const INHERIT: Sql = Sql::both(
      SELECT $1, key, ordinal, kind, name, status, 0, intent, result, started_at, finished_at FROM run_steps
      WHERE run_id = $2 AND status = 'finished'",
 );
-pub const OPEN_MODEL_CALL: Sql =
-    Sql::both("SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1");
+pub const OPEN_MODEL_CALL: Sql = Sql::both(
+    "SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1",
+);
 pub const STATEMENTS: &[Sql] = &[START, FINISH, OF_RUN, INHERIT, OPEN_MODEL_CALL];
 
 /// The caller has checked the run's fence in this transaction.

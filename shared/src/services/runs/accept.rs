@@ -175,7 +175,15 @@ async fn take_numbers(tx: &mut Tx, thread_id: Uuid, id: Uuid, work: &Work) -> Re
     threads::advance(tx, thread_id, take).await
 }
 
-fn new_run(app: &App, owner: &Owner, work: &Work, id: Uuid, thread_id: Uuid, head: &Head, now: Timestamp) -> Result<moves::NewRun> {
+fn new_run(
+    app: &App,
+    owner: &Owner,
+    work: &Work,
+    id: Uuid,
+    thread_id: Uuid,
+    head: &Head,
+    now: Timestamp,
+) -> Result<moves::NewRun> {
     let runs = &app.config.runs;
     let due = work.run_at.is_none();
     Ok(moves::NewRun {

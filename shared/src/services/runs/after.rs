@@ -140,8 +140,7 @@ pub fn rows<'a>(source: Source<'_>, events: &'a [Event]) -> Result<Vec<Append<'a
 /// Pushes hints, by lane. A failure is no loss: the rows are ready, and the reconciler pushes them again.
 pub async fn hint(app: &App, ready: &[Ready]) {
     for lane in Lane::ALL {
-        let hints: Vec<_> =
-            ready.iter().filter(|r| r.lane == lane).map(|r| Hint { run_id: r.id, score: r.score }).collect();
+        let hints: Vec<_> = ready.iter().filter(|r| r.lane == lane).map(|r| Hint { run_id: r.id, score: r.score }).collect();
         if hints.is_empty() {
             continue;
         }

@@ -20,8 +20,7 @@ use crate::{
     error::{Error, Result},
     store::{
         db::Tx,
-        events,
-        messages,
+        events, messages,
         runs::{Ready, moves, view},
         steps,
         threads::{self, Advance},

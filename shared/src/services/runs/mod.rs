@@ -5,5 +5,5 @@ pub mod after;
 pub mod control;
 mod ending;
 pub mod execution;
-pub mod start;
+
 pub mod sweep;

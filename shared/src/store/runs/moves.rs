@@ -123,21 +123,8 @@ pub const MAKE_READY: Sql = Sql::both(
 pub const JOIN_ORDER: Sql = Sql::both(
     "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state = 'queued' AND thread_order IS NULL RETURNING id",
 );
-pub const STATEMENTS: &[Sql] = &[
-    INSERT,
-    CLAIM,
-    HOLD,
-    HOLD_MANY,
-    END,
-    END_FROM_OUTSIDE,
-    PARK,
-    WAKE_SEQ,
-    WAKE,
-    BACK_OFF,
-    RELEASE,
-    MAKE_READY,
-    JOIN_ORDER,
-];
+pub const STATEMENTS: &[Sql] =
+    &[INSERT, CLAIM, HOLD, HOLD_MANY, END, END_FROM_OUTSIDE, PARK, WAKE_SEQ, WAKE, BACK_OFF, RELEASE, MAKE_READY, JOIN_ORDER];
 
 pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
     let policy = serde_json::to_string(&run.policy)?;
@@ -182,7 +169,8 @@ pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<bool> {
 
 /// Which of `(run, fence)` are still their executions'.
 pub async fn hold_many(tx: &mut Tx, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>> {
-    let list: Vec<_> = held.iter().map(|(id, fence)| serde_json::json!({ "id": id.simple().to_string(), "fence": fence })).collect();
+    let list: Vec<_> =
+        held.iter().map(|(id, fence)| serde_json::json!({ "id": id.simple().to_string(), "fence": fence })).collect();
     query(HOLD_MANY).bind_json(&list)?.all(tx).await
 }
 

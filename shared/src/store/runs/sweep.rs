@@ -65,13 +65,15 @@ pub const STRAYS: Sql = Sql::both(
 );
 /// Which of a worker's executions are no longer its own.
 pub const STILL_MINE: Sql = Sql::both("SELECT id, fence FROM runs WHERE lease_owner = $1 AND state = 'running'");
-pub const DEPTH: Sql = Sql::both("SELECT COUNT(*) AS n FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT $2) AS q");
+pub const DEPTH: Sql =
+    Sql::both("SELECT COUNT(*) AS n FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT $2) AS q");
 pub const OLDEST: Sql = Sql::both(
     "SELECT MIN(dispatch_score + priority * 300000000) AS at FROM (SELECT dispatch_score, priority FROM runs
      WHERE lane = $1 AND state = 'queued' AND ready ORDER BY dispatch_score LIMIT 100) AS q",
 );
-pub const FORGET_RUNS: Sql =
-    Sql::both("DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id");
+pub const FORGET_RUNS: Sql = Sql::both(
+    "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id",
+);
 pub const FORGET_KEYS: Sql = Sql::both(
     "DELETE FROM idempotency_keys WHERE run_id IN (SELECT run_id FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)
      AND created_at < $1 RETURNING run_id AS id",
@@ -94,7 +96,14 @@ pub const STATEMENTS: &[Sql] = &[
 ];
 
 /// Ready rows that stand before the queue's first hint (`below`; all of them for an empty lane) and were hinted before `hinted_before`.
-pub async fn lost_hints(db: &Db, lane: Lane, below: i64, now: Timestamp, hinted_before: Timestamp, batch: i64) -> Result<Vec<Ready>> {
+pub async fn lost_hints(
+    db: &Db,
+    lane: Lane,
+    below: i64,
+    now: Timestamp,
+    hinted_before: Timestamp,
+    batch: i64,
+) -> Result<Vec<Ready>> {
     let statement = query(LOST_HINTS).bind(lane.as_str()).bind(below).bind(now).bind(hinted_before).bind(batch);
     statement.write(db, Class::Background).await
 }

@@ -55,8 +55,8 @@ pub async fn by_id<'a>(on: impl Into<On<'a>>, owner: &Owner, id: Uuid) -> Result
     query(BY_ID).bind(id).bind(owner.as_str()).optional_as(on).await
 }
 
-pub async fn any_by_id(db: &Db, id: Uuid) -> Result<Option<Run>> {
-    query(ANY_BY_ID).bind(id).optional_as(db).await
+pub async fn any_by_id<'a>(on: impl Into<On<'a>>, id: Uuid) -> Result<Option<Run>> {
+    query(ANY_BY_ID).bind(id).optional_as(on).await
 }
 
 #[derive(Clone, Debug, Default)]
@@ -104,7 +104,15 @@ pub async fn by_key<'a>(on: impl Into<On<'a>>, owner: &Owner, key: &str, not_bef
 }
 
 /// Keeps a key for a run, in place of one from before `not_before`; `false` when another request has taken it meanwhile.
-pub async fn keep_key(tx: &mut Tx, owner: &Owner, key: &str, hash: &str, run: Uuid, now: Timestamp, not_before: Timestamp) -> Result<bool> {
+pub async fn keep_key(
+    tx: &mut Tx,
+    owner: &Owner,
+    key: &str,
+    hash: &str,
+    run: Uuid,
+    now: Timestamp,
+    not_before: Timestamp,
+) -> Result<bool> {
     let statement = query(KEEP_KEY).bind(owner.as_str()).bind(key).bind(hash).bind(run).bind(now).bind(not_before);
     Ok(statement.optional(tx).await?.is_some())
 }
@@ -118,7 +126,8 @@ pub struct Input {
 
 pub async fn input(tx: &mut Tx, owner: &Owner, id: Uuid) -> Result<Option<Input>> {
     let row = query(INPUT).bind(id).bind(owner.as_str()).optional(tx).await?;
-    row.map(|r| Ok(Input { input: r.get("input")?, input_hash: r.get("input_hash")?, thread_order: r.get("thread_order")? })).transpose()
+    row.map(|r| Ok(Input { input: r.get("input")?, input_hash: r.get("input_hash")?, thread_order: r.get("thread_order")? }))
+        .transpose()
 }
 
 /// How a child run stands.

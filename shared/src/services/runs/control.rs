@@ -1,0 +1,94 @@
+//! What callers may do with their runs once they are accepted: look, stop, try again.
+use uuid::Uuid;
+
+use super::{
+    accept::{self, Accepted, Work},
+    after::After,
+    ending::{self, Outside},
+};
+use crate::{
+    app::App,
+    domain::{
+        caller::{Caller, Owner, Scope},
+        new_id,
+        run::{Multitask, Priority, Run, RunState},
+    },
+    error::{Error, Result},
+    store::runs::view::{self, Filter},
+};
+
+fn not_found() -> Error {
+    Error::not_found("RUN_NOT_FOUND", "no such run")
+}
+
+pub async fn get(app: &App, caller: &Caller, id: Uuid) -> Result<Run> {
+    view::by_id(&app.db, caller.can(Scope::Read)?, id).await?.ok_or_else(not_found)
+}
+
+/// Newest first; `filter.limit` of them.
+pub async fn list(app: &App, caller: &Caller, filter: Filter) -> Result<Vec<Run>> {
+    view::list(&app.db, caller.can(Scope::Read)?, filter).await
+}
+
+/// Ends a run that has not ended, wherever it is executed; its children follow. Answers how the run stands then: an ended run
+/// stays as it is.
+pub async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Run> {
+    let owner = caller.can(Scope::Write)?;
+    view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)?;
+    end(app, id, "cancelled by its owner").await?;
+    view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)
+}
+
+/// Cancels without asking who wants it: for the engine's own consequences.
+pub async fn end(app: &App, id: Uuid, reason: &str) -> Result<bool> {
+    let mut after = After::default();
+    let mut tx = app.db.begin().await?;
+    let how = Outside { state: RunState::Cancelled, reason, error: None, drop_messages: false };
+    let ended = ending::from_outside(&mut tx, &mut after, id, &how, app.clock.now()).await?;
+    tx.commit().await?;
+    after.apply(app);
+    Ok(ended)
+}
+
+/// A new run with the same input that goes on after the last finished step of one that failed or was cancelled.
+///
+/// # Errors
+/// `Conflict` when the run has not ended, or succeeded.
+pub async fn retry(app: &App, caller: &Caller, id: Uuid, trace: Option<String>) -> Result<Accepted> {
+    let owner = caller.can(Scope::Write)?;
+    let run = view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)?;
+    if !run.state.is_ended() {
+        let message = format!("the run is {}; only an ended run can be retried", run.state.as_str());
+        return Err(Error::conflict("RUN_NOT_ENDED", message));
+    }
+    let work = retry_of(app, owner, &run, trace).await?;
+    accept::accept(app, owner, &work).await
+}
+
+async fn retry_of(app: &App, owner: &Owner, run: &Run, trace: Option<String>) -> Result<Work> {
+    let mut tx = app.db.begin().await?;
+    let stored = view::input(&mut tx, owner, run.id).await?.ok_or_else(not_found)?;
+    tx.commit().await?;
+    Ok(Work {
+        kind: run.kind,
+        thread: run.thread.clone(),
+        listed: true,
+        run: format!("retry-{}", new_id()),
+        input: stored.input,
+        hash: stored.input_hash,
+        idempotency_key: None,
+        // The thread has them already.
+        messages: Vec::new(),
+        priority: match run.priority {
+            1 => Priority::High,
+            -1 => Priority::Low,
+            _ => Priority::Normal,
+        },
+        run_at: None,
+        multitask: Multitask::Enqueue,
+        agent_id: run.agent_id.clone(),
+        model: run.model.clone(),
+        retry_of: Some(run.id),
+        trace,
+    })
+}

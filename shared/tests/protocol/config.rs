@@ -1,0 +1,129 @@
+//! A configuration of the model: the runs, how many workers, what may go wrong and how often.
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::state::RunId;
+
+/// What a run's code does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Writes a step and ends.
+    Plain,
+    /// Writes a request, parks until it is answered, ends.
+    Signal,
+    /// Starts its children, parks until all have ended, ends.
+    Parent,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    pub thread: usize,
+    pub parent: Option<RunId>,
+    pub kind: Kind,
+    pub delayed: bool,
+}
+
+/// Kinds of faults and interventions that a configuration allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Pushes and pops that never arrive, FLUSHALL, failover to a stale replica, polling.
+    Hints,
+    Freeze,
+    Crash,
+    /// A commit whose answer never arrives.
+    Unanswered,
+    Retry,
+    Fail,
+    Cancel,
+    Deadline,
+    Drain,
+}
+
+/// Faults put into the protocol itself, to see that the properties can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    NoFenceCheck,
+    FenceNeverRises,
+    ExpiryKeepsFence,
+    RetryKeepsFence,
+    ParkWithoutCompare,
+    HeadAfterCommit,
+    WakeAfterCommit,
+    NoHintReconciler,
+    SweepOnce,
+    NoDisown,
+    WaitInSlot,
+}
+
+/// What must have happened somewhere in a search, so that a property does not hold for want of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    HintDropped,
+    HintPushedAgain,
+    Refused,
+    ParkRefused,
+    Parked,
+    Retried,
+    Expired,
+    Poisoned,
+    Disowned,
+    ClaimUnanswered,
+    CommitUnanswered,
+    HandedOn,
+    WokeEnded,
+    CancelCascaded,
+    OrphanCancelled,
+    PutBack,
+}
+
+const EVENTS: usize = Event::PutBack as usize + 1;
+
+/// A configuration: the runs, how many workers, what may go wrong and how often.
+pub struct Protocol {
+    pub runs: Vec<Spec>,
+    pub workers: usize,
+    pub permits: usize,
+    pub faults: u8,
+    pub stops: u8,
+    pub allow: Vec<Allow>,
+    pub plant: Option<Plant>,
+    seen: [AtomicUsize; EVENTS],
+}
+
+impl Protocol {
+    pub fn new(runs: Vec<Spec>, workers: usize, permits: usize) -> Self {
+        let seen = std::array::from_fn(|_| AtomicUsize::new(0));
+        Self { runs, workers, permits, faults: 0, stops: 0, allow: Vec::new(), plant: None, seen }
+    }
+
+    pub fn faults(self, faults: u8, allow: &[Allow]) -> Self {
+        Self { faults, allow: [&self.allow, allow].concat(), ..self }
+    }
+
+    pub fn stops(self, stops: u8, allow: &[Allow]) -> Self {
+        Self { stops, allow: [&self.allow, allow].concat(), ..self }
+    }
+
+    pub fn plant(self, plant: Plant) -> Self {
+        Self { plant: Some(plant), ..self }
+    }
+
+    pub fn planted(&self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    pub fn thread(&self, run: RunId) -> usize {
+        self.runs[run].thread
+    }
+
+    pub fn count(&self, event: Event) {
+        self.seen[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn seen(&self, event: Event) -> usize {
+        self.seen[event as usize].load(Ordering::Relaxed)
+    }
+
+    pub fn allows(&self, what: Allow) -> bool {
+        self.allow.contains(&what)
+    }
+}

@@ -31,6 +31,7 @@ struct Rows {
     ready: Mutex<BTreeMap<(i64, Uuid), ()>>,
     claimed: Mutex<HashMap<Uuid, usize>>,
     unwell: AtomicBool,
+    looks: AtomicUsize,
     panic_once: AtomicBool,
 }
 
@@ -61,6 +62,7 @@ impl ReadyRows for Rows {
 
     fn healthy(&self) -> bool {
         assert!(!self.panic_once.swap(false, SeqCst), "the fetch loop of this test panics once");
+        self.looks.fetch_add(1, SeqCst);
         !self.unwell.load(SeqCst)
     }
 }
@@ -262,12 +264,8 @@ async fn nothing_is_fetched_while_the_database_is_unwell() {
         bed.rows.unwell.store(true, SeqCst);
         let running = bed.run_claims();
         bed.accept(10).await;
-        let mut looked = 0;
-        eventually("looked at for a while", || {
-            looked += 1;
-            looked > 60
-        })
-        .await;
+        let looks = bed.rows.looks.load(SeqCst);
+        eventually("it looks again and again", || bed.rows.looks.load(SeqCst) > looks + 4).await;
         assert_eq!((bed.rows.claimed(), bed.queue.depth(LANE).await.unwrap()), (0, 10));
         bed.rows.unwell.store(false, SeqCst);
         bed.claimed(10).await;

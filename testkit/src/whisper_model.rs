@@ -149,7 +149,10 @@ fn decoder(file: &mut Writer, table: &Table) -> Result<()> {
     file.zero("decoder.positional_embedding", &[n, TEXT_CONTEXT], F32)?;
     file.tensor("decoder.token_embedding.weight", &[n, VOCABULARY], F16)?;
     for token in 0..VOCABULARY {
-        file.halves(&table.embedding(token).unwrap_or([0.0; STATE]))?;
+        match table.embedding(token) {
+            Some(row) => file.halves(&row)?,
+            None => file.zeros(STATE * 2)?,
+        }
     }
     norm(file, "decoder.ln", 1.0)?;
     norm(file, "decoder.blocks.0.mlp_ln", 1.0)?;

@@ -127,7 +127,7 @@ fn plain_format(wav: &Wav) -> Vec<u8> {
 struct Resampler {
     /// None when the rate is right already.
     fft: Option<Fft<f32>>,
-    ratio: f64,
+    rate: u32,
     pending: Vec<f32>,
     scratch: Vec<f32>,
     frames: u64,
@@ -138,15 +138,8 @@ struct Resampler {
 
 impl Resampler {
     fn new(rate: u32) -> Result<Self> {
-        let mut resampler = Self {
-            fft: None,
-            ratio: f64::from(SAMPLE_RATE) / f64::from(rate),
-            pending: Vec::new(),
-            scratch: Vec::new(),
-            frames: 0,
-            skip: 0,
-            out: Vec::new(),
-        };
+        let mut resampler =
+            Self { fft: None, rate, pending: Vec::new(), scratch: Vec::new(), frames: 0, skip: 0, out: Vec::new() };
         if rate != SAMPLE_RATE {
             let fft = Fft::new(rate as usize, SAMPLE_RATE as usize, CHUNK, 1, FixedSync::Input).map_err(Error::internal)?;
             resampler.scratch = vec![0.0; fft.output_frames_max()];
@@ -178,7 +171,7 @@ impl Resampler {
 
     /// Flushes with silence until the output is as long as the input was.
     fn finish(mut self) -> Result<Vec<f32>> {
-        let expected = (self.frames as f64 * self.ratio).ceil() as usize;
+        let expected = (self.frames * u64::from(SAMPLE_RATE)).div_ceil(u64::from(self.rate)) as usize;
         while let Some(fft) = self.fft.as_ref().filter(|_| self.out.len() < expected) {
             let silence = vec![0.0; fft.input_frames_next()];
             self.push(&silence)?;

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub mod audio;
 pub mod hosted;
 pub mod language;
-#[cfg(feature = "whisper")]
-mod model_file;
+pub mod model_file;
 #[cfg(feature = "whisper")]
 pub mod whisper;
 
@@ -25,7 +24,7 @@ pub enum AsrEvent {
     Segment(Segment),
 }
 
-/// Who transcribes. A cheap clone; clones share the loaded model.
+/// Who transcribes. Make one a process: clones are cheap and share the loaded model.
 #[derive(Clone)]
 pub enum Asr {
     #[cfg(feature = "whisper")]

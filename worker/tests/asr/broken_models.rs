@@ -1,12 +1,12 @@
 //! A broken model file gives an error and never takes the process down: each is tried in a child process, because whisper.cpp
-//! would abort this one.
+//! would abort this one (it does on most of these when the check is left out).
 use std::process::Command;
 
 use super::*;
 
 const CHILD: &str = "RUNMILL_TEST_BROKEN_MODELS";
 
-/// Name and content; `damage` gets the whole scripted model.
+/// Name and content, made from the whole scripted model.
 fn broken(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
         ("empty".to_owned(), Vec::new()),
@@ -20,7 +20,7 @@ fn broken(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
     // The header, the mel filters' sizes, the vocabulary's size and its first length, each with values that hurt.
     let vocabulary = 56 + 80 * 201 * 4;
     for at in (0..56).step_by(4).chain([vocabulary, vocabulary + 4]) {
-        for value in [0, -1, i32::MAX, i32::MIN, 7, 1 << 20] {
+        for value in [-1, i32::MAX, 7] {
             let mut bytes = whole.to_vec();
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
             all.push((format!("int-{at}-{value}"), bytes));
@@ -47,6 +47,26 @@ fn tensor_damage(whole: &[u8]) -> Vec<(String, usize, i32)> {
     all
 }
 
+/// Weights that are merely wrong cannot be told from right ones: whisper.cpp must bear them.
+fn wrong_weights(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let tensors = [
+        "encoder.conv2.weight",
+        "encoder.ln_post.bias",
+        "decoder.token_embedding.weight",
+        "decoder.blocks.0.mlp.0.weight",
+        "decoder.blocks.0.cross_attn.out.weight",
+        "decoder.ln.weight",
+    ];
+    let damaged = tensors.map(|name| {
+        let mut bytes = whole.to_vec();
+        let at = whole.windows(name.len()).position(|w| w == name.as_bytes()).unwrap() + name.len();
+        // The largest number that each format holds (0x7b7b is finite in 16 bits, 0x7b7b7b7b in 32).
+        bytes[at..at + 256].fill(0x7b);
+        (name, bytes)
+    });
+    damaged.to_vec()
+}
+
 #[tokio::test]
 async fn child() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
@@ -62,21 +82,13 @@ async fn child() {
         assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "TRANSCRIBE_MODEL_INVALID"), "{name}: {error}");
         assert!(!error.message.contains("broken.bin"), "the path is for the log: {error}");
     }
-    // Weights that are merely wrong cannot be told from right ones; they must not hurt either.
-    for flip in 0..12_usize {
-        let mut bytes = whole.clone();
-        let quarter = bytes.len() - 400_000;
-        for at in (quarter + flip..bytes.len()).step_by(997) {
-            if bytes[at] == 0 {
-                bytes[at] = 0x30 + flip as u8;
-            }
-        }
+    for (tensor, bytes) in wrong_weights(&whole) {
         std::fs::write(&path, bytes).unwrap();
-        let cancel = CancellationToken::new();
-        let work = with_model(&path);
-        let work = work.transcribe(Bytes::from(sine_wav(1.0, 16_000, 1)), &cancel, mpsc::channel(1).0);
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_millis(500), work).await {
-            assert_eq!(error.code, "TRANSCRIBE_MODEL_INVALID", "{error}");
+        let (asr, cancel) = (with_model(&path), CancellationToken::new());
+        let work = asr.transcribe(Bytes::from(sine_wav(1.0, 16_000, 1)), &cancel, mpsc::channel(1).0);
+        // Nonsense may go on for as long as whisper tries higher temperatures.
+        if let Ok(result) = tokio::time::timeout(Duration::from_millis(500), work).await {
+            assert!(result.is_ok(), "{tensor}: {result:?}");
         }
     }
     println!("all broken models are through");

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod limits;
 pub mod queue;
 pub mod services;
 pub mod store;

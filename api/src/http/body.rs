@@ -224,3 +224,49 @@ impl<'a, T: Type + ParseFromJSON + 'static> ApiExtractor<'a> for FormBody<T> {
         checked(value).map(Self).map_err(refuse)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::Object;
+
+    use super::*;
+
+    #[derive(Debug, Object)]
+    struct Model {
+        #[oai(validator(minimum(value = "0", exclusive)))]
+        temperature: Option<f64>,
+        name: String,
+    }
+
+    #[derive(Debug, Object)]
+    struct Agent {
+        model_config: Model,
+        tools: Vec<Model>,
+        extra: Option<Value>,
+    }
+
+    #[test]
+    fn every_bad_field_is_named_by_its_dotted_path() {
+        let bad = json!({ "model_config": { "temperature": 0 }, "tools": [{ "name": "a" }, { "name": 5, "temperature": "x" }] });
+        let fields = checked::<Agent>(bad).unwrap_err().fields;
+        let mut named: Vec<_> = fields.iter().map(|f| f.field.as_str()).collect();
+        named.sort_unstable();
+        assert_eq!(named, ["model_config.name", "model_config.temperature", "tools.1.name", "tools.1.temperature"]);
+    }
+
+    #[test]
+    fn null_is_as_good_as_left_out_and_free_values_are_kept_as_they_are() {
+        let free = json!({ "a": null });
+        let good = json!({ "model_config": { "temperature": null, "name": "m" }, "tools": [], "extra": free, "unknown": 1 });
+        let agent = checked::<Agent>(good).unwrap();
+        assert_eq!((agent.model_config.temperature, agent.extra), (None, Some(free)));
+        assert_eq!((agent.model_config.name.as_str(), agent.tools.len()), ("m", 0));
+    }
+
+    #[test]
+    fn nul_is_taken_out_of_names_and_values() {
+        let mut value = json!({ "a\0": ["b\0", { "c": "\0" }] });
+        without_nul(&mut value);
+        assert_eq!(value, json!({ "a": ["b", { "c": "" }] }));
+    }
+}

@@ -1,4 +1,5 @@
 //! The models against a scripted server: what a good day gives, and which error each bad day is.
+#![expect(clippy::unwrap_used, reason = "a test; its helpers stand outside #[test] functions")]
 use std::{
     sync::Arc,
     time::{Duration, Instant},

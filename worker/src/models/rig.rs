@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use rig_core::{
     Model,
     completion::{self, CompletionRequest, CompletionResponse, GenerationOptions, OnUnsupported},
@@ -84,15 +84,13 @@ impl<W: Wire<Payload = Encoded, Frame = WireFrame>> Transport<W> for Watched {
         let opening = Transport::<W>::send(&self.http, payload, exchange);
         let (end, ended, mut repair) = (self.end_frame, self.ended.clone(), (self.repair)());
         Opening::new(async move {
-            let pass = move |frame: Result<WireFrame, ProviderError>| {
-                frame.map(|frame| {
-                    if end.is_some_and(|end| frame.as_str() == end) {
-                        ended.store(true, Ordering::Relaxed);
-                    }
-                    repair(frame)
-                })
+            let pass = move |frame: WireFrame| {
+                if end.is_some_and(|end| frame.as_str() == end) {
+                    ended.store(true, Ordering::Relaxed);
+                }
+                repair(frame)
             };
-            Ok(opening.await?.map_frames(|frames| frames.map(pass)))
+            Ok(opening.await?.map_frames(|frames| frames.map_ok(pass)))
         })
     }
 }

@@ -4,6 +4,7 @@ pub mod event;
 pub mod lane;
 pub mod message;
 pub mod run;
+pub mod run_input;
 pub mod step;
 
 pub use lane::Lane;

@@ -101,31 +101,35 @@ async fn join_order(app: &App, run: &sweep::Delayed) -> Result<()> {
     Ok(())
 }
 
-/// Gives back what expired worker sessions held. `mine` is never expired by itself.
-pub async fn expired_sessions(app: &App, mine: Uuid) -> Result<usize> {
+/// Gives back what dead workers held. `mine` is this worker's session, which only itself may give up.
+pub async fn dead_workers(app: &App, mine: Uuid) -> Result<usize> {
     let mut taken = 0;
-    for session in sessions::expired(&app.db, app.clock.now(), mine).await? {
-        loop {
-            let orphans = sweep::orphaned(&app.db, session, app.clock.now(), app.config.worker.batch).await?;
-            let (poison, back): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|o| o.is_poison);
-            taken += poison.len() + back.len();
-            let last = poison.is_empty() && back.is_empty();
-            for run in poison {
-                let error = RunError::new("WORKER_LOST", "its worker died too often while it executed the run", false);
-                fail(app, run.ready.id, error).await?;
-            }
-            let back: Vec<_> = back.into_iter().map(|o| o.ready).collect();
-            after::hint(app, &back).await;
-            if last {
-                break;
-            }
+    for session in sessions::dead_owners(&app.db, app.clock.now(), mine).await? {
+        let runs = give_back(app, session).await?;
+        tracing::warn!(%session, runs, "a worker died; its runs were given back");
+        taken += runs;
+    }
+    let closed = sessions::close(&app.db, app.clock.now(), mine).await?;
+    metrics::counter!("runmill_leases_lost_total").increment(closed.len() as u64);
+    Ok(taken)
+}
+
+async fn give_back(app: &App, session: Uuid) -> Result<usize> {
+    let mut taken = 0;
+    loop {
+        let orphans = sweep::orphaned(&app.db, session, app.clock.now(), app.config.worker.batch).await?;
+        if orphans.is_empty() {
+            return Ok(taken);
         }
-        if sessions::close(&app.db, session).await? {
-            tracing::warn!(%session, runs = taken, "a worker session expired; its runs were given back");
-            metrics::counter!("runmill_leases_lost_total").increment(1);
+        taken += orphans.len();
+        let (poison, back): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|o| o.is_poison);
+        let back: Vec<_> = back.into_iter().map(|o| o.ready).collect();
+        after::hint(app, &back).await;
+        for run in poison {
+            let error = RunError::new("WORKER_LOST", "its worker died too often while it executed the run", false);
+            fail(app, run.ready.id, error).await?;
         }
     }
-    Ok(taken)
 }
 
 /// Fails runs whose time is up.

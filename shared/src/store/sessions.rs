@@ -1,7 +1,9 @@
 //! Worker sessions: one row a worker process; runs name it as their lease owner.
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::db::{Class, Db, FromRow, Sql, query};
+use super::db::{Class, Db, Dedicated, FromRow, Sql, query};
 use crate::{clock::Timestamp, error::Result};
 
 pub const OPEN: Sql =
@@ -21,12 +23,18 @@ pub const EXPIRE_OTHERS: Sql = Sql::both("UPDATE worker_sessions SET expires_at 
 pub const LIVE: Sql = Sql::both("SELECT COUNT(*) AS n FROM worker_sessions WHERE expires_at > $1");
 pub const STATEMENTS: &[Sql] = &[OPEN, DEAD_OWNERS, CLOSE, EXPIRE, EXPIRE_OTHERS, LIVE];
 
-/// Renews, and reads the database's clock in the same round trip. It runs on a connection of its own, so it is not registered with
-/// the facade's statements. No row: the session has expired or was taken away.
-pub const RENEW: &str = "UPDATE worker_sessions
+/// On a connection of its own, so it is not registered with the facade's statements.
+const RENEW: &str = "UPDATE worker_sessions
      SET expires_at = (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT + $2
      WHERE id = $1 AND expires_at > (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT
      RETURNING (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now";
+
+/// Renews, and reads the database's clock in the same round trip. `None`: the session has expired or was taken away.
+pub async fn renew(connection: &mut Dedicated, id: Uuid, lease: Duration) -> Result<Option<Timestamp>> {
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let now: Option<i64> = sqlx::query_scalar(RENEW).bind(id).bind(lease).fetch_optional(&mut connection.0).await?;
+    Ok(now.map(Timestamp))
+}
 
 pub async fn open(db: &Db, id: Uuid, name: &str, now: Timestamp, expires_at: Timestamp) -> Result<()> {
     query(OPEN).bind(id).bind(name).bind(now).bind(expires_at).write::<()>(db, Class::Request).await?;

@@ -1,7 +1,7 @@
 //! The journal.
 use uuid::Uuid;
 
-use super::db::{Db, FromRow, Row, Sql, Tx, query};
+use super::db::{Db, FromRow, On, Row, Sql, Tx, query};
 use crate::{
     clock::Timestamp,
     domain::step::{Step, StepKind, StepWrite},
@@ -33,6 +33,7 @@ pub const FINISH: Sql = Sql::both(
     "UPDATE run_steps SET status = 'finished', result = $3, finished_at = $4, fence = $5
      WHERE run_id = $1 AND key = $2 AND status = 'started' RETURNING key",
 );
+pub const ABANDON: Sql = Sql::both("DELETE FROM run_steps WHERE run_id = $1 AND key = $2 AND status = 'started' RETURNING key");
 pub const OF_RUN: Sql =
     Sql::both("SELECT key, ordinal, kind, name, intent, result FROM run_steps WHERE run_id = $1 ORDER BY ordinal, key");
 /// A retry begins with the finished steps of the run that it retries.
@@ -44,7 +45,7 @@ pub const INHERIT: Sql = Sql::both(
 pub const OPEN_MODEL_CALL: Sql = Sql::both(
     "SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1",
 );
-pub const STATEMENTS: &[Sql] = &[START, FINISH, OF_RUN, INHERIT, OPEN_MODEL_CALL];
+pub const STATEMENTS: &[Sql] = &[START, FINISH, ABANDON, OF_RUN, INHERIT, OPEN_MODEL_CALL];
 
 /// The caller has checked the run's fence in this transaction.
 pub async fn write(tx: &mut Tx, run_id: Uuid, fence: i64, step: &StepWrite, now: Timestamp) -> Result<()> {
@@ -56,6 +57,7 @@ pub async fn write(tx: &mut Tx, run_id: Uuid, fence: i64, step: &StepWrite, now:
         StepWrite::Finish { key, result } => {
             query(FINISH).bind(run_id).bind(key).bind_json(result)?.bind(now).bind(fence).optional(tx).await?
         }
+        StepWrite::Abandon { key } => query(ABANDON).bind(run_id).bind(key).optional(tx).await?,
     };
     // A finished step never starts or finishes again: that would be work done twice.
     changed.map(|_| ()).ok_or_else(|| Error::internal(format!("step of run {run_id} was finished already: {step:?}")))
@@ -71,8 +73,8 @@ pub async fn inherit(tx: &mut Tx, to: Uuid, from: Uuid) -> Result<()> {
 }
 
 /// The message that a model call was streaming when its worker stopped, if one was.
-pub async fn open_message(tx: &mut Tx, run_id: Uuid) -> Result<Option<String>> {
-    let Some(row) = query(OPEN_MODEL_CALL).bind(run_id).optional(tx).await? else { return Ok(None) };
+pub async fn open_message<'a>(on: impl Into<On<'a>>, run_id: Uuid) -> Result<Option<String>> {
+    let Some(row) = query(OPEN_MODEL_CALL).bind(run_id).optional(on).await? else { return Ok(None) };
     let intent: serde_json::Value = row.json("intent")?;
     Ok(intent["messageId"].as_str().map(str::to_owned))
 }

@@ -16,6 +16,7 @@ use crate::{
         run::{RunError, RunState},
     },
     error::Result,
+    queue::Hint,
     store::{
         db::Class,
         events,
@@ -68,6 +69,28 @@ pub async fn lost_hints(app: &App, lane: Lane) -> Result<usize> {
     let lost = sweep::lost_hints(&app.db, lane, below, now, now.before(HINT_AGE), app.config.worker.batch).await?;
     after::hint(app, &lost).await;
     Ok(lost.len())
+}
+
+/// Pushes what is ready into a queue that has just been made.
+pub async fn refill(app: &App, lane: Lane) -> Result<usize> {
+    let most = i64::try_from(app.config.runs.max_queued).unwrap_or(i64::MAX);
+    let ready = sweep::ready(&app.db, lane, most).await?;
+    after::hint(app, &ready).await;
+    Ok(ready.len())
+}
+
+/// Ready rows in their order, for a worker that cannot reach the queue.
+pub async fn ready(app: &App, lane: Lane, limit: usize) -> Result<Vec<Hint>> {
+    let rows = sweep::ready(&app.db, lane, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+    Ok(rows.into_iter().map(|r| Hint { run_id: r.id, score: r.score }).collect())
+}
+
+/// How many runs wait in a lane, and how long the first of them has.
+pub async fn backlog(app: &App, lane: Lane) -> Result<(i64, Duration)> {
+    let most = i64::try_from(app.config.runs.max_queued).unwrap_or(i64::MAX);
+    let depth = sweep::depth(&app.db, lane, most).await?;
+    let oldest = sweep::oldest(&app.db, lane).await?;
+    Ok((depth, oldest.map_or(Duration::ZERO, |at| app.clock.now().since(at))))
 }
 
 /// Backoffs that are over, timers that went off, and delayed runs that take their place in their thread.

@@ -20,9 +20,10 @@ use crate::{
     error::{Error, Result},
     store::{
         db::Tx,
-        events, messages,
+        events,
+        messages::{self, Added},
         runs::{Ready, moves, sweep, view},
-        steps,
+        steps::{self, Held},
         threads::{self, Advance},
     },
 };
@@ -61,10 +62,8 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
     units.sort_by_key(|u| u.run.thread_id);
     let mut tx = app.db.begin().await?;
     // Heads by id, then runs by id: the one lock order.
-    let mut heads = Vec::with_capacity(units.len());
-    for unit in &units {
-        heads.push(threads::advance(&mut tx, unit.run.thread_id, unit.writes.numbers()).await?);
-    }
+    let take: Vec<_> = units.iter().map(|u| (u.run.thread_id, u.writes.numbers())).collect();
+    let heads = threads::advance_many(&mut tx, &take).await?;
     let held: Vec<_> = units.iter().map(|u| (u.run.id, u.run.fence)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
     if mine.len() < units.len() {
@@ -77,28 +76,38 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
         }
         return Ok(all);
     }
+    let head = |run: &Claimed| heads.get(&run.thread_id).copied().ok_or_else(lost);
     let mut published = Vec::with_capacity(units.len());
-    for (unit, head) in units.iter_mut().zip(&heads) {
-        let events = after::number(source(unit.run), std::mem::take(&mut unit.writes.events), head.last_seq, now);
-        published.push((unit.run, events));
+    for unit in &mut units {
+        let events = std::mem::take(&mut unit.writes.events);
+        published.push((unit.run, after::number(source(unit.run), events, head(unit.run)?.last_seq, now)));
     }
     let mut rows = Vec::new();
     for (run, events) in &published {
         rows.extend(after::rows(source(run), events)?);
     }
     events::append(&mut tx, &rows).await?;
-    for (unit, head) in units.iter().zip(&heads) {
-        for step in &unit.writes.steps {
-            steps::write(&mut tx, unit.run.id, unit.run.fence, step, now).await?;
-        }
-        messages::insert(&mut tx, unit.run.thread_id, unit.run.id, &unit.writes.messages, head.last_message_seq, now).await?;
+    let held: Vec<_> = units.iter().flat_map(|u| held_steps(u.run, &u.writes)).collect();
+    steps::write(&mut tx, &held, now).await?;
+    let mut added = Vec::with_capacity(units.len());
+    for unit in &units {
+        added.push(added_messages(unit.run, &unit.writes, &head(unit.run)?));
     }
+    messages::insert(&mut tx, &added, now).await?;
     drop(rows);
     tx.commit().await?;
     for (run, events) in published {
         app.live.publish(run.thread_id, events);
     }
     Ok(Vec::new())
+}
+
+fn held_steps<'a>(run: &'a Claimed, writes: &'a Writes) -> impl Iterator<Item = Held<'a>> {
+    writes.steps.iter().map(|step| Held { run_id: run.id, fence: run.fence, step })
+}
+
+fn added_messages<'a>(run: &Claimed, writes: &'a Writes, head: &threads::Head) -> Added<'a> {
+    Added { thread_id: run.thread_id, run_id: run.id, messages: &writes.messages, last_seq: head.last_message_seq }
 }
 
 /// What an execution writes in one go.
@@ -131,10 +140,8 @@ async fn open(tx: &mut Tx, run: &Claimed, writes: &Writes) -> Result<threads::He
 }
 
 async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, writes: Writes, head: threads::Head, now: Timestamp) -> Result<()> {
-    for step in &writes.steps {
-        steps::write(tx, run.id, run.fence, step, now).await?;
-    }
-    messages::insert(tx, run.thread_id, run.id, &writes.messages, head.last_message_seq, now).await?;
+    steps::write(tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
+    messages::insert(tx, &[added_messages(run, &writes, &head)], now).await?;
     after.append_numbered(tx, source(run), writes.events, head.last_seq, now).await
 }
 
@@ -232,11 +239,12 @@ pub async fn start_child(app: &App, parent: &Claimed, child: Child, step: StepWr
     if !moves::hold(&mut tx, parent.id, parent.fence).await? {
         return Err(lost());
     }
-    steps::write(&mut tx, parent.id, parent.fence, &step, now).await?;
+    steps::write(&mut tx, &[Held { run_id: parent.id, fence: parent.fence, step: &step }], now).await?;
     let lane = child.kind.lane();
     let score = Priority::score(0, now);
     moves::insert(&mut tx, child_run(app, parent, &child, thread_id, head.last_order, now)?).await?;
-    messages::insert(&mut tx, thread_id, child.id, &child.messages, head.last_message_seq, now).await?;
+    let added = Added { thread_id, run_id: child.id, messages: &child.messages, last_seq: head.last_message_seq };
+    messages::insert(&mut tx, &[added], now).await?;
     let source = Source { thread_id, run_id: child.id, run: &name, fence: 0 };
     after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
     tx.commit().await?;

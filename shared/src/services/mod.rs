@@ -5,3 +5,4 @@ pub mod history;
 pub mod runs;
 pub mod stream;
 pub mod tokens;
+pub mod transcriptions;

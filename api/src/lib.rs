@@ -1,1 +1,45 @@
+//! The HTTP side: one folder a dialect over the services, `http` for what they share.
+pub mod http;
+pub mod platform;
 
+use poem::{Endpoint, EndpointExt, Route};
+use runmill_shared::{App, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{auth::Authenticator, ops, server};
+pub use crate::http::{
+    ops::Health,
+    server::{Listeners, Stopping},
+};
+
+/// What only the process that starts the server knows.
+pub struct Setup {
+    /// how many tools are built in
+    pub builtin_tools: usize,
+    /// what `/livez` and `/readyz` ask
+    pub health: Health,
+}
+
+/// All dialects. Each is one nest with its own error envelope; a longer prefix goes before a shorter one.
+pub fn routes(app: &App, setup: &Setup, stopping: CancellationToken) -> impl Endpoint + 'static {
+    Route::new()
+        .nest("/", platform::routes(app, setup.builtin_tools))
+        .data(Authenticator::new(app.clone()))
+        .data(Stopping(stopping))
+        .data(app.clone())
+}
+
+/// Serves the API and the ops listener until `shutdown`. Errors: an open start on an address that others can reach.
+pub async fn serve(app: App, setup: Setup, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
+    let (platform, operators) = listeners.checked(&app.config)?;
+    let endpoint = routes(&app, &setup, shutdown.clone());
+    // The ops listener stays until the last request has ended, so that a drain can be watched.
+    let drained = CancellationToken::new();
+    let api = async {
+        let outcome = server::serve("platform", platform, endpoint, &app.config, shutdown).await;
+        drained.cancel();
+        outcome
+    };
+    let operators = ops::serve(operators, setup.health, &app.config, drained.clone());
+    tokio::try_join!(api, operators).map(|_| ())
+}

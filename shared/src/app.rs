@@ -2,7 +2,14 @@
 use std::sync::Arc;
 
 use crate::{
-    blobs::Blobs, clock::Clock, config::Config, error::Result, events::Live, queue::Queue, services::runs::accept::Admission,
+    blobs::Blobs,
+    clock::Clock,
+    config::Config,
+    error::Result,
+    events::Live,
+    limits::Limiter,
+    queue::Queue,
+    services::{runs::accept::Admission, tokens::Tokens},
     store::db::Db,
 };
 
@@ -16,6 +23,8 @@ pub struct App {
     pub live: Live,
     pub blobs: Blobs,
     pub admission: Admission,
+    pub limiter: Limiter,
+    pub tokens: Tokens,
 }
 
 impl App {
@@ -24,7 +33,10 @@ impl App {
         let db = Db::open(&config).await?;
         let queue = Queue::connect(&config.redis).await?;
         let live = Live::open(&config)?;
-        let blobs = Blobs::open(&config, b"").await?;
-        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, admission: Admission::default() })
+        let limiter = Limiter::open(&config)?;
+        let tokens = Tokens::open(&config)?;
+        let blobs = Blobs::open(&config, tokens.signing_key()).await?;
+        let (config, clock, admission) = (Arc::new(config), Clock::real(), Admission::default());
+        Ok(Self { config, clock, db, queue, live, blobs, admission, limiter, tokens })
     }
 }

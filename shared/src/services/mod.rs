@@ -1,5 +1,7 @@
 //! Use cases: free functions, one file a noun; permission checks and transactions live here.
+pub mod accounts;
 pub mod attachments;
 pub mod history;
 pub mod runs;
 pub mod stream;
+pub mod tokens;

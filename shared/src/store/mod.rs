@@ -1,4 +1,5 @@
 //! The only SQL. `db.rs` is the facade, one file a noun; a function here is one statement, or the few that one transaction needs.
+pub mod accounts;
 pub mod attachments;
 pub mod db;
 pub mod events;
@@ -17,6 +18,7 @@ pub fn statements() -> Vec<db::Sql> {
     for file in [db::STATEMENTS, events::STATEMENTS, messages::STATEMENTS, outbox::STATEMENTS, sessions::STATEMENTS] {
         all.extend_from_slice(file);
     }
+    all.extend_from_slice(accounts::STATEMENTS);
     all.extend_from_slice(attachments::STATEMENTS);
     all.extend_from_slice(steps::STATEMENTS);
     all.extend_from_slice(threads::STATEMENTS);

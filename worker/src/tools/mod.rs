@@ -104,6 +104,10 @@ impl Tools {
         Ok(Self(Arc::new(tools.into_iter().map(entry).collect::<Result<_>>()?)))
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
         self.0.get(name).map(|entry| Arc::clone(&entry.tool))
     }

@@ -6,11 +6,18 @@ use crate::{clock::Timestamp, error::Result};
 
 pub const OPEN: Sql =
     Sql::both("INSERT INTO worker_sessions (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4) RETURNING id");
-pub const EXPIRED: Sql =
-    Sql::both("SELECT id FROM worker_sessions WHERE expires_at < $1 AND id <> $2 ORDER BY expires_at LIMIT 100");
+/// Also sessions that are gone and that a run names all the same: a worker that slept through its expiry claimed it before it
+/// looked at its lease. As many index entries are read as runs are executed.
+pub const EXPIRED: Sql = Sql::both(
+    "SELECT id FROM (SELECT id, expires_at FROM worker_sessions WHERE expires_at < $1
+         UNION ALL SELECT DISTINCT r.lease_owner, 0 FROM runs r WHERE r.lease_owner IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = r.lease_owner)) AS dead
+     WHERE id <> $2 ORDER BY expires_at LIMIT 100",
+);
 /// Only one that is expired and that no run names any more: until then its runs are still to be taken back.
 pub const CLOSE: Sql = Sql::both(
-    "DELETE FROM worker_sessions WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM runs WHERE lease_owner = $1) RETURNING id",
+    "DELETE FROM worker_sessions WHERE id = $1 AND expires_at < $2 AND NOT EXISTS (SELECT 1 FROM runs WHERE lease_owner = $1)
+     RETURNING id",
 );
 pub const EXPIRE: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id = $1 RETURNING id");
 pub const EXPIRE_OTHERS: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id <> $1 RETURNING id");
@@ -34,9 +41,9 @@ pub async fn expired(db: &Db, now: Timestamp, mine: Uuid) -> Result<Vec<Uuid>> {
     query(EXPIRED).bind(now).bind(mine).all(db).await
 }
 
-/// Takes the row away once nothing names it; answers whether it is gone.
-pub async fn close(db: &Db, id: Uuid) -> Result<bool> {
-    Ok(!query(CLOSE).bind(id).write::<Uuid>(db, Class::Background).await?.is_empty())
+/// Takes the row away when it is past its lease and nothing names it; answers whether it is gone.
+pub async fn close(db: &Db, id: Uuid, now: Timestamp) -> Result<bool> {
+    Ok(!query(CLOSE).bind(id).bind(now).write::<Uuid>(db, Class::Background).await?.is_empty())
 }
 
 /// Ends a lease at once: its holder has let go of it.

@@ -21,7 +21,7 @@ use crate::{
     store::{
         db::Tx,
         events, messages,
-        runs::{Ready, moves, view},
+        runs::{Fenced, Ready, moves, view},
         steps,
         threads::{self, Advance},
     },
@@ -36,6 +36,10 @@ pub fn lost() -> Error {
 
 fn source(run: &Claimed) -> Source<'_> {
     Source { thread_id: run.thread_id, run_id: run.id, run: &run.external_id, fence: run.fence }
+}
+
+fn fenced(run: &Claimed) -> Fenced {
+    Fenced { id: run.id, fence: run.fence }
 }
 
 /// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
@@ -54,9 +58,9 @@ pub struct Unit<'a> {
     pub steps: Vec<StepWrite>,
 }
 
-/// Writes the events and steps of many runs in one transaction. Answers which runs were lost; a run whose part cannot be
-/// written fails the whole call, and the caller bisects.
-pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
+/// Writes the events and steps of many runs in one transaction. Answers which executions were lost; a run whose part cannot be
+/// written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was claimed again.
+pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
     let now = app.clock.now();
     let mut units = units;
     units.sort_by_key(|u| u.run.thread_id);
@@ -68,13 +72,13 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
         let head = threads::advance(&mut tx, unit.run.thread_id, Advance { events, ..Advance::default() }).await?;
         last_seqs.push(head.last_seq);
     }
-    let held: Vec<_> = units.iter().map(|u| (u.run.id, u.run.fence)).collect();
+    let held: Vec<_> = units.iter().map(|u| fenced(u.run)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
-    if mine.len() < units.len() {
+    if held.iter().any(|h| !mine.contains(h)) {
         // The numbers of a lost run must not be taken: start again without it.
         drop(tx);
-        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&u.run.id));
-        let mut all: Vec<_> = lost.iter().map(|u| u.run.id).collect();
+        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&fenced(u.run)));
+        let mut all: Vec<_> = lost.iter().map(|u| fenced(u.run)).collect();
         if !kept.is_empty() {
             all.extend(Box::pin(flush(app, kept)).await?);
         }

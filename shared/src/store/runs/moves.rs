@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     super::db::{Class, Db, Sql, Tx, query},
-    Ready,
+    Fenced, Ready,
 };
 use crate::{
     clock::Timestamp,
@@ -75,9 +75,9 @@ pub const HOLD: Sql = Sql::each(
 );
 /// As `HOLD`, for many at once; locked in the order of their ids.
 pub const HOLD_MANY: Sql = Sql::each(
-    "SELECT r.id FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
+    "SELECT r.id, r.fence FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
      WHERE r.state = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r",
-    "SELECT r.id FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
+    "SELECT r.id, r.fence FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
      WHERE r.state = 'running'",
 );
 pub const END: Sql = Sql::both(
@@ -167,10 +167,9 @@ pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<bool> {
     Ok(query(HOLD).bind(id).bind(fence).optional(tx).await?.is_some())
 }
 
-/// Which of `(run, fence)` are still their executions'.
-pub async fn hold_many(tx: &mut Tx, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>> {
-    let list: Vec<_> =
-        held.iter().map(|(id, fence)| serde_json::json!({ "id": id.simple().to_string(), "fence": fence })).collect();
+/// Which of these are still their executions'.
+pub async fn hold_many(tx: &mut Tx, held: &[Fenced]) -> Result<Vec<Fenced>> {
+    let list: Vec<_> = held.iter().map(|h| serde_json::json!({ "id": h.id.simple().to_string(), "fence": h.fence })).collect();
     query(HOLD_MANY).bind_json(&list)?.all(tx).await
 }
 

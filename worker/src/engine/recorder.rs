@@ -15,7 +15,7 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Unit, Writes},
+    services::runs::execution::{self, Fenced, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -157,7 +157,7 @@ impl Recorder {
     }
 
     /// Tries until the database answers, or nothing in the batch is executed here any more.
-    async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Uuid>, Error> {
+    async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Fenced>, Error> {
         let mut pause = Duration::from_millis(50);
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
@@ -176,9 +176,9 @@ impl Recorder {
         self.0.executions.is_known(run.id, run.fence)
     }
 
-    fn settle(&self, batch: Vec<Pending>, lost: &[Uuid]) {
+    fn settle(&self, batch: Vec<Pending>, lost: &[Fenced]) {
         for one in batch {
-            let is_lost = lost.contains(&one.run.id);
+            let is_lost = lost.contains(&Fenced { id: one.run.id, fence: one.run.fence });
             if is_lost {
                 self.0.executions.stop(one.run.id, Stop::Ended);
             }

@@ -43,3 +43,4 @@ pub async fn serve(app: App, setup: Setup, listeners: Listeners, shutdown: Cance
     let operators = ops::serve(operators, setup.health, &app.config, drained.clone());
     tokio::try_join!(api, operators).map(|_| ())
 }
+pub mod agent;

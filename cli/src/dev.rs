@@ -8,7 +8,7 @@ use runmill_shared::{
     store::migrate::migrate,
     telemetry,
 };
-use runmill_worker::{asr::Asr, tools::Tools};
+use runmill_worker::{asr::Asr, builtin_tools};
 
 use crate::{lock, process, settings::Settings};
 
@@ -38,10 +38,6 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     let (api, work) = tokio::join!(api, work);
     app.db.close().await;
     api.and(work).map(|()| 0)
-}
-
-pub fn builtin_tools(config: &Config) -> Result<usize> {
-    Ok(Tools::builtin(config)?.count())
 }
 
 /// Installs the process's recorder, if it is not there yet, and gives the metrics their units.

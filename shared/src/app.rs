@@ -22,9 +22,9 @@ pub struct App {
     pub queue: Queue,
     pub live: Live,
     pub blobs: Blobs,
-    pub admission: Admission,
     pub limiter: Limiter,
     pub tokens: Tokens,
+    pub admission: Admission,
 }
 
 impl App {
@@ -33,10 +33,10 @@ impl App {
         let db = Db::open(&config).await?;
         let queue = Queue::connect(&config.redis).await?;
         let live = Live::open(&config)?;
-        let limiter = Limiter::open(&config)?;
         let tokens = Tokens::open(&config)?;
         let blobs = Blobs::open(&config, tokens.signing_key()).await?;
-        let (config, clock, admission) = (Arc::new(config), Clock::real(), Admission::default());
-        Ok(Self { config, clock, db, queue, live, blobs, admission, limiter, tokens })
+        let limiter = Limiter::open(&config)?;
+        let admission = Admission::default();
+        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, limiter, tokens, admission })
     }
 }

@@ -31,8 +31,8 @@
 //!
 //! **Properties** (`properties.rs`) hold in every reachable state. Liveness is checked without stateright's `eventually`,
 //! which misses cycles: every step of the protocol itself must raise a measure, so that it cannot go round in circles,
-//! and where it has nothing left to do every accepted run must have ended. The planted faults show that each property
-//! can fail, and some show that it does not hang on one guard alone.
+//! and where it has nothing left to do every accepted run must have ended. The planted faults show that the
+//! properties can fail (all but `HINTS` and `TRANSITIONS`), and some show that one does not hang on a single guard.
 //!
 //! **Not modelled**: transactions are atomic here, so that lock order, statement time-outs and the batches of the
 //! reconciler are the store's own matter; time is a choice (a lease may expire whenever its worker is frozen).

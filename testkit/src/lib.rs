@@ -1,4 +1,5 @@
 //! The test kit: real protocol servers and the harness for whole-system tests.
+pub mod app;
 pub mod database;
 pub mod http_server;
 pub mod model_server;

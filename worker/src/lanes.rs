@@ -99,10 +99,11 @@ where
     tokio::spawn(work)
 }
 
+type MakeSpan = fn(&Task<Ticket>) -> Span;
+
 /// A span a hint; the trace that the run's row carries is joined when the run is claimed.
-fn tracing_layer() -> TraceLayer<fn(&Task<Ticket>) -> Span, Quiet, (), DefaultOnFailure> {
-    let span: fn(&Task<Ticket>) -> Span =
-        |task| tracing::info_span!("hint", lane = task.args.lane.as_str(), run_id = %task.args.hint.run_id);
+fn tracing_layer() -> TraceLayer<MakeSpan, Quiet, (), DefaultOnFailure> {
+    let span: MakeSpan = |task| tracing::info_span!("hint", lane = task.args.lane.as_str(), run_id = %task.args.hint.run_id);
     TraceLayer::new().make_span_with(span).on_request(Quiet).on_response(())
 }
 

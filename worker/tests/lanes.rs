@@ -1,4 +1,6 @@
 //! Lanes on both queues, and through outages of Redis and of the database.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,

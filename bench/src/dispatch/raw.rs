@@ -35,7 +35,7 @@ impl Way for Raw {
     }
 
     fn size(&self) -> Size {
-        Size { queued: 20_000, steady: 5_000, latencies: 300, pause: Duration::from_millis(10) }
+        Size { queued: 20_000, steady: 5_000, latencies: 200, pause: Duration::from_millis(10) }
     }
 
     async fn push(&mut self, n: usize) -> Result<()> {

@@ -103,7 +103,7 @@ impl MessageBody {
 }
 
 /// A message that has no number yet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// Once in a thread: a message whose id is stored already is not stored again.
     pub id: String,

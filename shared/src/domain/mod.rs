@@ -7,6 +7,7 @@ pub mod lane;
 pub mod media_type;
 pub mod message;
 pub mod run;
+pub mod run_input;
 pub mod step;
 pub mod transcript;
 pub mod wav;

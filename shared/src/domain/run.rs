@@ -213,8 +213,14 @@ pub struct RunUsage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "lowercase")]
 pub enum Waiting {
-    Timer { until: Timestamp },
-    Children { runs: Vec<Uuid> },
+    Timer {
+        until: Timestamp,
+    },
+    /// Until one of them ends, or a timer that was set beside them goes off.
+    Children {
+        runs: Vec<Uuid>,
+        until: Option<Timestamp>,
+    },
 }
 
 impl Waiting {
@@ -228,7 +234,7 @@ impl Waiting {
     pub fn wake_at(&self) -> Option<Timestamp> {
         match self {
             Self::Timer { until } => Some(*until),
-            Self::Children { .. } => None,
+            Self::Children { until, .. } => *until,
         }
     }
 }

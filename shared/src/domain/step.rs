@@ -45,6 +45,19 @@ pub struct Step {
 /// A change of the journal, committed together with the events that tell of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepWrite {
-    Start { key: String, ordinal: i64, kind: StepKind, name: String, intent: Value },
-    Finish { key: String, result: Value },
+    Start {
+        key: String,
+        ordinal: i64,
+        kind: StepKind,
+        name: String,
+        intent: Value,
+    },
+    Finish {
+        key: String,
+        result: Value,
+    },
+    /// Takes a step back that was started and came to nothing, so that the next try starts it anew.
+    Abandon {
+        key: String,
+    },
 }

@@ -2,6 +2,7 @@
 pub mod accounts;
 pub mod attachments;
 pub mod history;
+pub mod leases;
 pub mod runs;
 pub mod stream;
 pub mod tokens;

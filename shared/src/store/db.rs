@@ -151,6 +151,15 @@ pub struct SqliteDb {
     pub(super) writer: Writer,
 }
 
+/// A Postgres connection outside the pool, for heartbeats that must not wait behind other work.
+pub struct Dedicated(pub(super) PgConnection);
+
+impl Dedicated {
+    pub async fn open(config: &Config) -> Result<Self> {
+        Ok(Self(PgConnection::connect_with(&Db::postgres_options(config)?).await?))
+    }
+}
+
 /// Who waits first when writers queue on SQLite: requests before background batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -206,11 +215,6 @@ impl Db {
             .application_name("runmill")
             .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", "30000")])
             .statement_cache_capacity(256))
-    }
-
-    /// A connection outside the pool, for heartbeats that must not wait behind other work.
-    pub async fn dedicated_postgres(config: &Config) -> Result<PgConnection> {
-        Ok(PgConnection::connect_with(&Self::postgres_options(config)?).await?)
     }
 
     pub fn is_postgres(&self) -> bool {

@@ -25,6 +25,8 @@ impl FromRow for Message {
 
 #[derive(Serialize)]
 struct Insert<'a> {
+    thread_id: String,
+    run_id: String,
     seq: i64,
     id: &'a str,
     role: &'a str,
@@ -34,12 +36,12 @@ struct Insert<'a> {
 
 pub const INSERT: Sql = Sql::each(
     "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
-     SELECT $1, m.seq, m.id, $2, m.role, m.body, $3
-     FROM json_to_recordset($4::json) AS m (seq BIGINT, id TEXT, role TEXT, body TEXT)
+     SELECT m.thread_id, m.seq, m.id, m.run_id, m.role, m.body, $2 FROM json_to_recordset($1::json)
+         AS m (thread_id UUID, seq BIGINT, id TEXT, run_id UUID, role TEXT, body TEXT)
      ON CONFLICT (thread_id, id) DO NOTHING",
     "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
-     SELECT $1, m.value ->> 'seq', m.value ->> 'id', $2, m.value ->> 'role', m.value ->> 'body', $3
-     FROM json_each($4) AS m WHERE TRUE
+     SELECT unhex(m.value ->> 'thread_id'), m.value ->> 'seq', m.value ->> 'id', unhex(m.value ->> 'run_id'), m.value ->> 'role',
+         m.value ->> 'body', $2 FROM json_each($1) AS m WHERE TRUE
      ON CONFLICT (thread_id, id) DO NOTHING",
 );
 /// What a run may see: its own messages and those of the runs before it, in the order of the runs. (Messages of a run that waits
@@ -57,23 +59,33 @@ pub const BETWEEN: Sql = Sql::both(
 pub const DROP_OF_RUN: Sql = Sql::both("DELETE FROM messages WHERE run_id = $1 RETURNING id");
 pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN];
 
-/// Stores those whose id the thread does not have yet, numbered so that the last one is `last_seq`.
-pub async fn insert(
-    tx: &mut Tx,
-    thread_id: Uuid,
-    run_id: Uuid,
-    messages: &[NewMessage],
-    last_seq: i64,
-    now: Timestamp,
-) -> Result<()> {
-    if messages.is_empty() {
-        return Ok(());
+/// What a run adds to its thread, numbered so that the last one is `last_seq`.
+pub struct Added<'a> {
+    pub thread_id: Uuid,
+    pub run_id: Uuid,
+    pub messages: &'a [NewMessage],
+    pub last_seq: i64,
+}
+
+/// Stores those whose id their thread does not have yet.
+pub async fn insert(tx: &mut Tx, added: &[Added<'_>], now: Timestamp) -> Result<()> {
+    let mut rows = Vec::new();
+    for Added { thread_id, run_id, messages, last_seq } in added {
+        let (thread_id, run_id) = (thread_id.simple().to_string(), run_id.simple().to_string());
+        for (message, seq) in messages.iter().rev().zip((1..=*last_seq).rev()) {
+            rows.push(Insert {
+                thread_id: thread_id.clone(),
+                run_id: run_id.clone(),
+                seq,
+                id: &message.id,
+                role: message.role.as_str(),
+                body: serde_json::to_string(&message.body)?,
+            });
+        }
     }
-    let mut rows = Vec::with_capacity(messages.len());
-    for (message, seq) in messages.iter().rev().zip((1..=last_seq).rev()) {
-        rows.push(Insert { seq, id: &message.id, role: message.role.as_str(), body: serde_json::to_string(&message.body)? });
+    if !rows.is_empty() {
+        query(INSERT).bind_json(&rows)?.bind(now).execute(tx).await?;
     }
-    query(INSERT).bind(thread_id).bind(run_id).bind(now).bind_json(&rows)?.execute(tx).await?;
     Ok(())
 }
 

@@ -1,42 +1,54 @@
 //! Worker sessions: one row a worker process; runs name it as their lease owner.
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::db::{Class, Db, FromRow, Sql, query};
+use super::db::{Class, Db, Dedicated, FromRow, Sql, query};
 use crate::{clock::Timestamp, error::Result};
 
 pub const OPEN: Sql =
     Sql::both("INSERT INTO worker_sessions (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4) RETURNING id");
-pub const EXPIRED: Sql =
-    Sql::both("SELECT id FROM worker_sessions WHERE expires_at < $1 AND id <> $2 ORDER BY expires_at LIMIT 100");
-/// Only one that is expired and that no run names any more: until then its runs are still to be taken back.
+/// Owners of running runs that are no live session: expired, or gone. It asks the runs and not the sessions, because a worker that
+/// was frozen may have claimed after its session was swept.
+pub const DEAD_OWNERS: Sql = Sql::both(
+    "SELECT DISTINCT r.lease_owner AS id FROM runs r WHERE r.lease_owner IS NOT NULL AND r.lease_owner <> $2
+       AND NOT EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = r.lease_owner AND s.expires_at >= $1) LIMIT 100",
+);
 pub const CLOSE: Sql = Sql::both(
-    "DELETE FROM worker_sessions WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM runs WHERE lease_owner = $1) RETURNING id",
+    "DELETE FROM worker_sessions WHERE expires_at < $1 AND id <> $2
+       AND NOT EXISTS (SELECT 1 FROM runs WHERE lease_owner = worker_sessions.id) RETURNING id",
 );
 pub const EXPIRE: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id = $1 RETURNING id");
 pub const EXPIRE_OTHERS: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id <> $1 RETURNING id");
 pub const LIVE: Sql = Sql::both("SELECT COUNT(*) AS n FROM worker_sessions WHERE expires_at > $1");
-pub const STATEMENTS: &[Sql] = &[OPEN, EXPIRED, CLOSE, EXPIRE, EXPIRE_OTHERS, LIVE];
+pub const STATEMENTS: &[Sql] = &[OPEN, DEAD_OWNERS, CLOSE, EXPIRE, EXPIRE_OTHERS, LIVE];
 
-/// Renews, and reads the database's clock in the same round trip. It runs on a connection of its own, so it is not registered with
-/// the facade's statements. No row: the session has expired or was taken away.
-pub const RENEW: &str = "UPDATE worker_sessions
+/// On a connection of its own, so it is not registered with the facade's statements.
+const RENEW: &str = "UPDATE worker_sessions
      SET expires_at = (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT + $2
      WHERE id = $1 AND expires_at > (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT
      RETURNING (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now";
+
+/// Renews, and reads the database's clock in the same round trip. `None`: the session has expired or was taken away.
+pub async fn renew(connection: &mut Dedicated, id: Uuid, lease: Duration) -> Result<Option<Timestamp>> {
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let now: Option<i64> = sqlx::query_scalar(RENEW).bind(id).bind(lease).fetch_optional(&mut connection.0).await?;
+    Ok(now.map(Timestamp))
+}
 
 pub async fn open(db: &Db, id: Uuid, name: &str, now: Timestamp, expires_at: Timestamp) -> Result<()> {
     query(OPEN).bind(id).bind(name).bind(now).bind(expires_at).write::<()>(db, Class::Request).await?;
     Ok(())
 }
 
-/// Sessions past their lease, other than `mine`.
-pub async fn expired(db: &Db, now: Timestamp, mine: Uuid) -> Result<Vec<Uuid>> {
-    query(EXPIRED).bind(now).bind(mine).all(db).await
+/// Who runs name as their worker though it is not live; never `mine`.
+pub async fn dead_owners(db: &Db, now: Timestamp, mine: Uuid) -> Result<Vec<Uuid>> {
+    query(DEAD_OWNERS).bind(now).bind(mine).all(db).await
 }
 
-/// Takes the row away once nothing names it; answers whether it is gone.
-pub async fn close(db: &Db, id: Uuid) -> Result<bool> {
-    Ok(!query(CLOSE).bind(id).write::<Uuid>(db, Class::Background).await?.is_empty())
+/// Takes away the rows of expired sessions that no run names; answers which.
+pub async fn close(db: &Db, now: Timestamp, mine: Uuid) -> Result<Vec<Uuid>> {
+    query(CLOSE).bind(now).bind(mine).write(db, Class::Background).await
 }
 
 /// Ends a lease at once: its holder has let go of it.

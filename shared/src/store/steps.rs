@@ -1,7 +1,8 @@
 //! The journal.
+use serde_json::json;
 use uuid::Uuid;
 
-use super::db::{Db, FromRow, Row, Sql, Tx, query};
+use super::db::{Db, FromRow, On, Row, Sql, Tx, query};
 use crate::{
     clock::Timestamp,
     domain::step::{Step, StepKind, StepWrite},
@@ -23,15 +24,34 @@ impl FromRow for Step {
 }
 
 /// A step that starts again, after its worker died, replaces its intent.
-pub const START: Sql = Sql::both(
+pub const START: Sql = Sql::each(
     "INSERT INTO run_steps (run_id, key, ordinal, kind, name, status, fence, intent, started_at)
-     VALUES ($1, $2, $3, $4, $5, 'started', $6, $7, $8)
-     ON CONFLICT (run_id, key) DO UPDATE SET fence = $6, intent = $7, started_at = $8 WHERE run_steps.status = 'started'
-     RETURNING key",
+     SELECT s.run_id, s.key, s.ordinal, s.kind, s.name, 'started', s.fence, s.intent, $2 FROM json_to_recordset($1::json)
+         AS s (run_id UUID, key TEXT, ordinal BIGINT, kind TEXT, name TEXT, fence BIGINT, intent TEXT)
+     ON CONFLICT (run_id, key) DO UPDATE SET fence = excluded.fence, intent = excluded.intent, started_at = excluded.started_at
+         WHERE run_steps.status = 'started'
+     RETURNING run_id AS id",
+    "INSERT INTO run_steps (run_id, key, ordinal, kind, name, status, fence, intent, started_at)
+     SELECT unhex(s.value ->> 'run_id'), s.value ->> 'key', s.value ->> 'ordinal', s.value ->> 'kind', s.value ->> 'name', 'started',
+         s.value ->> 'fence', s.value ->> 'intent', $2 FROM json_each($1) AS s WHERE TRUE
+     ON CONFLICT (run_id, key) DO UPDATE SET fence = excluded.fence, intent = excluded.intent, started_at = excluded.started_at
+         WHERE run_steps.status = 'started'
+     RETURNING run_id AS id",
 );
-pub const FINISH: Sql = Sql::both(
-    "UPDATE run_steps SET status = 'finished', result = $3, finished_at = $4, fence = $5
-     WHERE run_id = $1 AND key = $2 AND status = 'started' RETURNING key",
+pub const FINISH: Sql = Sql::each(
+    "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
+     FROM json_to_recordset($1::json) AS s (run_id UUID, key TEXT, fence BIGINT, result TEXT)
+     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND run_steps.status = 'started' RETURNING run_steps.run_id AS id",
+    "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
+     FROM (SELECT unhex(j.value ->> 'run_id') AS id, j.value ->> 'key' AS name_key, j.value ->> 'fence' AS fence,
+               j.value ->> 'result' AS result FROM json_each($1) AS j) AS s
+     WHERE run_steps.run_id = s.id AND run_steps.key = s.name_key AND run_steps.status = 'started' RETURNING run_id AS id",
+);
+pub const ABANDON: Sql = Sql::each(
+    "DELETE FROM run_steps USING json_to_recordset($1::json) AS s (run_id UUID, key TEXT)
+     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND run_steps.status = 'started' RETURNING run_steps.run_id AS id",
+    "DELETE FROM run_steps WHERE status = 'started' AND (run_id, key) IN
+         (SELECT unhex(j.value ->> 'run_id'), j.value ->> 'key' FROM json_each($1) AS j) RETURNING run_id AS id",
 );
 pub const OF_RUN: Sql =
     Sql::both("SELECT key, ordinal, kind, name, intent, result FROM run_steps WHERE run_id = $1 ORDER BY ordinal, key");
@@ -44,21 +64,50 @@ pub const INHERIT: Sql = Sql::both(
 pub const OPEN_MODEL_CALL: Sql = Sql::both(
     "SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1",
 );
-pub const STATEMENTS: &[Sql] = &[START, FINISH, OF_RUN, INHERIT, OPEN_MODEL_CALL];
+pub const STATEMENTS: &[Sql] = &[START, FINISH, ABANDON, OF_RUN, INHERIT, OPEN_MODEL_CALL];
 
-/// The caller has checked the run's fence in this transaction.
-pub async fn write(tx: &mut Tx, run_id: Uuid, fence: i64, step: &StepWrite, now: Timestamp) -> Result<()> {
-    let changed = match step {
-        StepWrite::Start { key, ordinal, kind, name, intent } => {
-            let statement = query(START).bind(run_id).bind(key).bind(*ordinal).bind(kind.as_str()).bind(name).bind(fence);
-            statement.bind_json(intent)?.bind(now).optional(tx).await?
+/// A write of a run that the caller holds, with the fence it holds it by.
+pub struct Held<'a> {
+    pub run_id: Uuid,
+    pub fence: i64,
+    pub step: &'a StepWrite,
+}
+
+/// Writes the steps of many runs, whose fences the caller has checked in this transaction: one statement for each kind of write.
+pub async fn write(tx: &mut Tx, held: &[Held<'_>], now: Timestamp) -> Result<()> {
+    let (mut starts, mut finishes, mut abandons) = (Vec::new(), Vec::new(), Vec::new());
+    for Held { run_id, fence, step } in held {
+        let run_id = run_id.simple().to_string();
+        match step {
+            StepWrite::Start { key, ordinal, kind, name, intent } => starts.push(json!({
+                "run_id": run_id, "key": key, "ordinal": ordinal, "kind": kind.as_str(), "name": name, "fence": fence,
+                "intent": intent.to_string(),
+            })),
+            StepWrite::Finish { key, result } => {
+                finishes.push(json!({ "run_id": run_id, "key": key, "fence": fence, "result": result.to_string() }));
+            }
+            StepWrite::Abandon { key } => abandons.push(json!({ "run_id": run_id, "key": key })),
         }
-        StepWrite::Finish { key, result } => {
-            query(FINISH).bind(run_id).bind(key).bind_json(result)?.bind(now).bind(fence).optional(tx).await?
+    }
+    for (sql, rows) in [(START, starts), (FINISH, finishes), (ABANDON, abandons)] {
+        if rows.is_empty() {
+            continue;
         }
-    };
-    // A finished step never starts or finishes again: that would be work done twice.
-    changed.map(|_| ()).ok_or_else(|| Error::internal(format!("step of run {run_id} was finished already: {step:?}")))
+        let mut statement = query(sql).bind_json(&rows)?;
+        if sql != ABANDON {
+            statement = statement.bind(now);
+        }
+        // A finished step never starts or finishes again: that would be work done twice.
+        let changed = statement.all::<Uuid>(&mut *tx).await?.len();
+        if changed != rows.len() {
+            return Err(Error::internal(format!(
+                "{} of {} steps were not in the state to be written",
+                rows.len() - changed,
+                rows.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 pub async fn of_run(db: &Db, run_id: Uuid) -> Result<Vec<Step>> {
@@ -71,8 +120,8 @@ pub async fn inherit(tx: &mut Tx, to: Uuid, from: Uuid) -> Result<()> {
 }
 
 /// The message that a model call was streaming when its worker stopped, if one was.
-pub async fn open_message(tx: &mut Tx, run_id: Uuid) -> Result<Option<String>> {
-    let Some(row) = query(OPEN_MODEL_CALL).bind(run_id).optional(tx).await? else { return Ok(None) };
+pub async fn open_message<'a>(on: impl Into<On<'a>>, run_id: Uuid) -> Result<Option<String>> {
+    let Some(row) = query(OPEN_MODEL_CALL).bind(run_id).optional(on).await? else { return Ok(None) };
     let intent: serde_json::Value = row.json("intent")?;
     Ok(intent["messageId"].as_str().map(str::to_owned))
 }

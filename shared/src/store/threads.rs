@@ -1,5 +1,7 @@
 //! Threads and their heads. The head row's lock orders everything that happens in a thread; it is always taken before any
 //! run's, and heads by id.
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::db::{Db, FromRow, Row, Sql, Tx, query};
@@ -64,6 +66,19 @@ pub const ADVANCE: Sql = Sql::both(
          head_run_id = COALESCE(thread_heads.head_run_id, $5)
      RETURNING last_seq, first_seq, last_message_seq, last_order, head_run_id",
 );
+/// As `ADVANCE`, for threads that exist; locked in the order of their ids.
+pub const ADVANCE_MANY: Sql = Sql::each(
+    "WITH take AS (SELECT * FROM json_to_recordset($1::json) AS j (thread_id UUID, events BIGINT, messages BIGINT)),
+     locked AS (SELECT h.thread_id FROM thread_heads h WHERE h.thread_id IN (SELECT take.thread_id FROM take)
+         ORDER BY h.thread_id FOR NO KEY UPDATE)
+     UPDATE thread_heads h SET last_seq = h.last_seq + t.events, last_message_seq = h.last_message_seq + t.messages
+     FROM take t, locked l WHERE h.thread_id = t.thread_id AND h.thread_id = l.thread_id
+     RETURNING h.thread_id, h.last_seq, h.first_seq, h.last_message_seq, h.last_order, h.head_run_id",
+    "UPDATE thread_heads SET last_seq = last_seq + t.events, last_message_seq = last_message_seq + t.messages
+     FROM (SELECT unhex(j.value ->> 'thread_id') AS id, j.value ->> 'events' AS events, j.value ->> 'messages' AS messages
+           FROM json_each($1) AS j) AS t WHERE thread_heads.thread_id = t.id
+     RETURNING thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id",
+);
 pub const HEAD: Sql =
     Sql::both("SELECT last_seq, first_seq, last_message_seq, last_order, head_run_id FROM thread_heads WHERE thread_id = $1");
 pub const HAND_ON: Sql = Sql::both(
@@ -71,7 +86,7 @@ pub const HAND_ON: Sql = Sql::both(
          AND thread_order IS NOT NULL ORDER BY thread_order LIMIT 1)
      WHERE thread_id = $1 AND head_run_id = $2 RETURNING head_run_id",
 );
-pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, HEAD, HAND_ON];
+pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, ADVANCE_MANY, HEAD, HAND_ON];
 
 /// The thread of that name, made when new.
 pub async fn ensure(tx: &mut Tx, id: Uuid, owner: &Owner, external_id: &str, listed: bool, now: Timestamp) -> Result<Uuid> {
@@ -91,6 +106,22 @@ pub async fn latest(db: &Db, owner: &Owner) -> Result<Option<Thread>> {
 pub async fn advance(tx: &mut Tx, thread_id: Uuid, take: Advance) -> Result<Head> {
     let statement = query(ADVANCE).bind(thread_id).bind(take.events).bind(take.messages).bind(take.orders).bind(take.candidate);
     Head::from_row(&statement.one(tx).await?)
+}
+
+struct Numbered(Uuid, Head);
+
+impl FromRow for Numbered {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self(row.get("thread_id")?, Head::from_row(row)?))
+    }
+}
+
+/// Locks the heads of many threads and takes events and messages from each.
+pub async fn advance_many(tx: &mut Tx, take: &[(Uuid, Advance)]) -> Result<HashMap<Uuid, Head>> {
+    let row = |(id, take): &(Uuid, Advance)| serde_json::json!({ "thread_id": id.simple().to_string(), "events": take.events, "messages": take.messages });
+    let list: Vec<_> = take.iter().map(row).collect();
+    let heads = query(ADVANCE_MANY).bind_json(&list)?.all::<Numbered>(tx).await?;
+    Ok(heads.into_iter().map(|n| (n.0, n.1)).collect())
 }
 
 pub async fn head(db: &Db, thread_id: Uuid) -> Result<Option<Head>> {

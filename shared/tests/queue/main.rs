@@ -1,4 +1,6 @@
 //! One suite for both queues, and what only Redis can suffer.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod conformance;
 mod outages;
 

@@ -140,7 +140,7 @@ impl Reply {
         Self::new(words("this will not").into_iter().chain([Step::Frame(error)]).collect())
     }
 
-    /// The connection is cut instead of an answer.
+    /// The connection is cut after the head of the response, before any of its body.
     pub fn reset() -> Self {
         Self::new(vec![Step::Cut])
     }

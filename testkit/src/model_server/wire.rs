@@ -38,11 +38,14 @@ type Bytes = Result<String, std::io::Error>;
 
 fn stream(reply: Reply, request: Request, answering: Answering) -> impl futures::Stream<Item = Bytes> {
     let steps = reply.steps.clone().into_iter();
-    futures::stream::unfold((steps, answering), move |(mut steps, mut answering)| {
+    let start = (steps, answering, false);
+    futures::stream::unfold(start, move |(mut steps, mut answering, began)| {
         let (reply, request) = (reply.clone(), request.clone());
         async move {
             // hyper writes what it has when a body is pending: so each chunk goes out on its own, and before a cut.
-            tokio::task::yield_now().await;
+            if began {
+                tokio::task::yield_now().await;
+            }
             loop {
                 let Some(step) = steps.next() else {
                     answering.finish();
@@ -52,14 +55,14 @@ fn stream(reply: Reply, request: Request, answering: Answering) -> impl futures:
                     Step::Hold(gate) => gate.opened().await,
                     Step::Cut => {
                         answering.finish();
-                        return Some((Err(std::io::Error::other("cut")), (steps, answering)));
+                        return Some((Err(std::io::Error::other("cut")), (steps, answering, true)));
                     }
                     Step::Usage if !request.wants_usage() => {}
                     step => {
                         if let Some(delay) = reply.delay {
                             tokio::time::sleep(delay).await;
                         }
-                        return Some((Ok(frame(step, &reply, &request)), (steps, answering)));
+                        return Some((Ok(frame(step, &reply, &request)), (steps, answering, true)));
                     }
                 }
             }

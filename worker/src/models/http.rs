@@ -46,7 +46,10 @@ impl Http {
 }
 
 async fn within<T>(idle: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(idle, answer).await.unwrap_or_else(|_| Err(HttpError::instance(IdleTimeout)))
+    match tokio::time::timeout(idle, answer).await {
+        Ok(answered) => answered,
+        Err(_) => Err(HttpError::instance(IdleTimeout)),
+    }
 }
 
 fn watched(mut body: BoxedStream, idle: Duration) -> BoxedStream {

@@ -1,9 +1,13 @@
 //! OpenAI and everything that speaks its chat completions: `models.openai_base_url` decides.
-use rig_core::providers::openai::{
-    OpenAIConfig,
-    wire::{Auth, Chat, Dialect, OPENAI},
+use rig_core::{
+    providers::openai::{
+        OpenAIConfig,
+        wire::{Auth, Chat, Dialect, OPENAI},
+    },
+    wire::WireFrame,
 };
 use runmill_shared::{Error, Result, config::Config};
+use serde_json::{Value, json};
 
 use super::{http::Http, rig::RigModel};
 
@@ -29,5 +33,39 @@ pub(super) fn model(config: &Config, name: &str) -> Result<RigModel<Chat>> {
         http: Http::new(config.runs.model_idle_timeout)?,
         key: models.openai_api_key.clone(),
         end_frame: Some(DONE),
+        repair: || {
+            let mut calls = Calls::default();
+            Box::new(move |frame| calls.number(frame))
+        },
     })
+}
+
+/// Some servers send the fragments of calls without `index`; rig puts those together only when a call's first fragment has
+/// arguments in it already. So the index is put in: a fragment with a new id or a name begins a call, any other goes on with it.
+#[derive(Default)]
+struct Calls {
+    ids: Vec<Option<String>>,
+}
+
+impl Calls {
+    fn number(&mut self, frame: WireFrame) -> WireFrame {
+        if !frame.as_str().contains("\"tool_calls\"") {
+            return frame;
+        }
+        let Ok(mut chunk) = serde_json::from_str::<Value>(&frame.as_str()) else { return frame };
+        let fragments = chunk.pointer_mut("/choices/0/delta/tool_calls").and_then(Value::as_array_mut);
+        for fragment in fragments.into_iter().flatten().filter_map(Value::as_object_mut) {
+            if fragment.get("index").is_some_and(Value::is_u64) {
+                continue;
+            }
+            let id = fragment.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+            let named = fragment.get("function").and_then(|f| f.get("name")?.as_str()).is_some_and(|name| !name.is_empty());
+            let known = id.as_ref().and_then(|id| self.ids.iter().position(|seen| seen.as_ref() == Some(id)));
+            if known.is_none() && (id.is_some() || named || self.ids.is_empty()) {
+                self.ids.push(id);
+            }
+            fragment.insert("index".to_owned(), json!(known.unwrap_or(self.ids.len() - 1)));
+        }
+        WireFrame::Text(chunk.to_string())
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use rig_core::{
     Model,
     completion::{self, CompletionRequest, CompletionResponse, GenerationOptions, OnUnsupported},
@@ -44,7 +44,11 @@ pub(super) struct RigModel<W> {
     pub key: Secret,
     /// The frame that ends a stream on this wire, when it has one.
     pub end_frame: Option<&'static str>,
+    /// What the wire's frames need before rig reads them; one for each answer.
+    pub repair: fn() -> Repair,
 }
+
+pub(super) type Repair = Box<dyn FnMut(WireFrame) -> WireFrame + Send>;
 
 #[async_trait]
 impl<W> ChatModel for RigModel<W>
@@ -56,7 +60,8 @@ where
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<EventStream, ModelError> {
-        let transport = Watched { http: self.http.clone(), end_frame: self.end_frame, ended: Arc::default() };
+        let transport =
+            Watched { http: self.http.clone(), end_frame: self.end_frame, repair: self.repair, ended: Arc::default() };
         let ended = self.end_frame.map(|_| transport.ended.clone());
         let reply = Model::new(self.wire.clone(), transport)
             .stream(completion_request(request)?)
@@ -70,22 +75,22 @@ where
 struct Watched {
     http: Http,
     end_frame: Option<&'static str>,
+    repair: fn() -> Repair,
     ended: Arc<AtomicBool>,
 }
 
 impl<W: Wire<Payload = Encoded, Frame = WireFrame>> Transport<W> for Watched {
     fn send(&self, payload: Encoded, exchange: Exchange) -> Opening<WireFrame> {
         let opening = Transport::<W>::send(&self.http, payload, exchange);
-        let (end, ended) = (self.end_frame, self.ended.clone());
+        let (end, ended, mut repair) = (self.end_frame, self.ended.clone(), (self.repair)());
         Opening::new(async move {
-            let note = move |frame: &Result<WireFrame, ProviderError>| {
-                if let (Ok(frame), Some(end)) = (frame, end)
-                    && frame.as_str() == end
-                {
+            let pass = move |frame: WireFrame| {
+                if end.is_some_and(|end| frame.as_str() == end) {
                     ended.store(true, Ordering::Relaxed);
                 }
+                repair(frame)
             };
-            Ok(opening.await?.map_frames(|frames| frames.inspect(note)))
+            Ok(opening.await?.map_frames(|frames| frames.map_ok(pass)))
         })
     }
 }

@@ -104,8 +104,8 @@ impl Tools {
         Ok(Self(Arc::new(tools.into_iter().map(entry).collect::<Result<_>>()?)))
     }
 
-    pub fn count(&self) -> usize {
-        self.0.len()
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.keys().copied().collect()
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {

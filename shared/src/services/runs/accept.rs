@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     store::{
         db::Tx,
-        messages,
+        messages::{self, Added},
         runs::{Ready, moves, sweep, view},
         steps,
         threads::{self, Advance, Head},
@@ -113,7 +113,8 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     if let Some(retried) = work.retry_of {
         steps::inherit(&mut tx, id, retried).await?;
     }
-    messages::insert(&mut tx, thread_id, id, &work.messages, head.last_message_seq, now).await?;
+    let added = Added { thread_id, run_id: id, messages: &work.messages, last_seq: head.last_message_seq };
+    messages::insert(&mut tx, &[added], now).await?;
     let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
     after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
     tx.commit().await?;

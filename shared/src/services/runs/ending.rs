@@ -36,7 +36,7 @@ pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outsid
         return Ok(false);
     }
     let mut events = Vec::new();
-    if let Some(message) = steps::open_message(tx, id).await? {
+    if let Some(message) = steps::open_message(&mut *tx, id).await? {
         events.push(NewEvent::discarded(&message));
     }
     if how.drop_messages {

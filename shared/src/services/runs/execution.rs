@@ -20,9 +20,10 @@ use crate::{
     error::{Error, Result},
     store::{
         db::Tx,
-        events, messages,
-        runs::{Ready, moves, view},
-        steps,
+        events,
+        messages::{self, Added},
+        runs::{Ready, moves, sweep, view},
+        steps::{self, Held},
         threads::{self, Advance},
     },
 };
@@ -50,11 +51,10 @@ pub async fn journal(app: &App, run_id: Uuid) -> Result<Vec<Step>> {
 /// A run's part of a flush.
 pub struct Unit<'a> {
     pub run: &'a Claimed,
-    pub events: Vec<NewEvent>,
-    pub steps: Vec<StepWrite>,
+    pub writes: Writes,
 }
 
-/// Writes the events and steps of many runs in one transaction. Answers which runs were lost; a run whose part cannot be
+/// Writes the events, steps and messages of many runs in one transaction. Answers which runs were lost; a run whose part cannot be
 /// written fails the whole call, and the caller bisects.
 pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
     let now = app.clock.now();
@@ -62,12 +62,8 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
     units.sort_by_key(|u| u.run.thread_id);
     let mut tx = app.db.begin().await?;
     // Heads by id, then runs by id: the one lock order.
-    let mut last_seqs = Vec::with_capacity(units.len());
-    for unit in &units {
-        let events = i64::try_from(unit.events.len()).unwrap_or(i64::MAX);
-        let head = threads::advance(&mut tx, unit.run.thread_id, Advance { events, ..Advance::default() }).await?;
-        last_seqs.push(head.last_seq);
-    }
+    let take: Vec<_> = units.iter().map(|u| (u.run.thread_id, u.writes.numbers())).collect();
+    let heads = threads::advance_many(&mut tx, &take).await?;
     let held: Vec<_> = units.iter().map(|u| (u.run.id, u.run.fence)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
     if mine.len() < units.len() {
@@ -80,21 +76,24 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
         }
         return Ok(all);
     }
+    let head = |run: &Claimed| heads.get(&run.thread_id).copied().ok_or_else(lost);
     let mut published = Vec::with_capacity(units.len());
-    for (unit, last_seq) in units.iter_mut().zip(last_seqs) {
-        let events = after::number(source(unit.run), std::mem::take(&mut unit.events), last_seq, now);
-        published.push((unit.run, events));
+    for unit in &mut units {
+        let events = std::mem::take(&mut unit.writes.events);
+        published.push((unit.run, after::number(source(unit.run), events, head(unit.run)?.last_seq, now)));
     }
     let mut rows = Vec::new();
     for (run, events) in &published {
         rows.extend(after::rows(source(run), events)?);
     }
     events::append(&mut tx, &rows).await?;
+    let held: Vec<_> = units.iter().flat_map(|u| held_steps(u.run, &u.writes)).collect();
+    steps::write(&mut tx, &held, now).await?;
+    let mut added = Vec::with_capacity(units.len());
     for unit in &units {
-        for step in &unit.steps {
-            steps::write(&mut tx, unit.run.id, unit.run.fence, step, now).await?;
-        }
+        added.push(added_messages(unit.run, &unit.writes, &head(unit.run)?));
     }
+    messages::insert(&mut tx, &added, now).await?;
     drop(rows);
     tx.commit().await?;
     for (run, events) in published {
@@ -103,12 +102,27 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
     Ok(Vec::new())
 }
 
-/// The last things that an execution writes, together with how it ends.
-#[derive(Default)]
-pub struct Last {
+fn held_steps<'a>(run: &'a Claimed, writes: &'a Writes) -> impl Iterator<Item = Held<'a>> {
+    writes.steps.iter().map(|step| Held { run_id: run.id, fence: run.fence, step })
+}
+
+fn added_messages<'a>(run: &Claimed, writes: &'a Writes, head: &threads::Head) -> Added<'a> {
+    Added { thread_id: run.thread_id, run_id: run.id, messages: &writes.messages, last_seq: head.last_message_seq }
+}
+
+/// What an execution writes in one go.
+#[derive(Clone, Debug, Default)]
+pub struct Writes {
     pub events: Vec<NewEvent>,
     pub steps: Vec<StepWrite>,
     pub messages: Vec<NewMessage>,
+}
+
+impl Writes {
+    fn numbers(&self) -> Advance {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        Advance { events: count(self.events.len()), messages: count(self.messages.len()), ..Advance::default() }
+    }
 }
 
 /// How an execution ends the run.
@@ -119,30 +133,26 @@ pub struct End<'a> {
     pub usage: Option<RunUsage>,
 }
 
-/// Takes the locks and the numbers that `last` needs, and checks the fence.
-async fn open(tx: &mut Tx, run: &Claimed, last: &Last) -> Result<threads::Head> {
-    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    let take = Advance { events: count(last.events.len()), messages: count(last.messages.len()), ..Advance::default() };
-    let head = threads::advance(tx, run.thread_id, take).await?;
+/// Takes the locks and the numbers that `writes` needs, and checks the fence.
+async fn open(tx: &mut Tx, run: &Claimed, writes: &Writes) -> Result<threads::Head> {
+    let head = threads::advance(tx, run.thread_id, writes.numbers()).await?;
     if moves::hold(tx, run.id, run.fence).await? { Ok(head) } else { Err(lost()) }
 }
 
-async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, last: Last, head: threads::Head, now: Timestamp) -> Result<()> {
-    for step in &last.steps {
-        steps::write(tx, run.id, run.fence, step, now).await?;
-    }
-    messages::insert(tx, run.thread_id, run.id, &last.messages, head.last_message_seq, now).await?;
-    after.append_numbered(tx, source(run), last.events, head.last_seq, now).await
+async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, writes: Writes, head: threads::Head, now: Timestamp) -> Result<()> {
+    steps::write(tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
+    messages::insert(tx, &[added_messages(run, &writes, &head)], now).await?;
+    after.append_numbered(tx, source(run), writes.events, head.last_seq, now).await
 }
 
-/// Ends the run: result, messages, last events and the thread's next run, in one transaction. `last.events` ends with the
+/// Ends the run: result, messages, last events and the thread's next run, in one transaction. `writes.events` ends with the
 /// terminal event.
-pub async fn end(app: &App, run: &Claimed, end: End<'_>, last: Last) -> Result<()> {
+pub async fn end(app: &App, run: &Claimed, end: End<'_>, writes: Writes) -> Result<()> {
     let now = app.clock.now();
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
-    let head = open(&mut tx, run, &last).await?;
-    write(&mut tx, &mut after, run, last, head, now).await?;
+    let head = open(&mut tx, run, &writes).await?;
+    write(&mut tx, &mut after, run, writes, head, now).await?;
     let ending = moves::Ending { state: end.state, result: end.result, error: end.error, usage: end.usage };
     if !moves::end(&mut tx, run.id, run.fence, &ending, now).await? {
         return Err(lost());
@@ -164,30 +174,30 @@ pub enum Parked {
 }
 
 /// Lets the run wait without a worker. `wake_seq` is the count that was known when the run found that it had to wait.
-pub async fn park(app: &App, run: &Claimed, wake_seq: i64, waiting: &Waiting, mut last: Last) -> Result<Parked> {
+pub async fn park(app: &App, run: &Claimed, wake_seq: i64, waiting: &Waiting, mut writes: Writes) -> Result<Parked> {
     let now = app.clock.now();
-    last.events.push(NewEvent::new(kind::RUN_WAITING, serde_json::json!({ "reason": waiting.reason() })));
+    writes.events.push(NewEvent::new(kind::RUN_WAITING, serde_json::json!({ "reason": waiting.reason() })));
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
-    let head = open(&mut tx, run, &last).await?;
+    let head = open(&mut tx, run, &writes).await?;
     if !moves::park(&mut tx, run, wake_seq, waiting, now).await? {
         drop(tx);
         return moves::wake_seq(&app.db, run.id, run.fence).await?.map(Parked::Woken).ok_or_else(lost);
     }
-    write(&mut tx, &mut after, run, last, head, now).await?;
+    write(&mut tx, &mut after, run, writes, head, now).await?;
     tx.commit().await?;
     after.apply(app);
     Ok(Parked::Yes)
 }
 
 /// Lets the run try again later.
-pub async fn back_off(app: &App, run: &Claimed, error: &RunError, delay: std::time::Duration, mut last: Last) -> Result<()> {
+pub async fn back_off(app: &App, run: &Claimed, error: &RunError, delay: std::time::Duration, mut writes: Writes) -> Result<()> {
     let now = app.clock.now();
-    last.events.push(NewEvent::failed(error, true));
+    writes.events.push(NewEvent::failed(error, true));
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
-    let head = open(&mut tx, run, &last).await?;
-    write(&mut tx, &mut after, run, last, head, now).await?;
+    let head = open(&mut tx, run, &writes).await?;
+    write(&mut tx, &mut after, run, writes, head, now).await?;
     if !moves::back_off(&mut tx, run, now.after(delay), error, now).await? {
         return Err(lost());
     }
@@ -229,11 +239,12 @@ pub async fn start_child(app: &App, parent: &Claimed, child: Child, step: StepWr
     if !moves::hold(&mut tx, parent.id, parent.fence).await? {
         return Err(lost());
     }
-    steps::write(&mut tx, parent.id, parent.fence, &step, now).await?;
+    steps::write(&mut tx, &[Held { run_id: parent.id, fence: parent.fence, step: &step }], now).await?;
     let lane = child.kind.lane();
     let score = Priority::score(0, now);
     moves::insert(&mut tx, child_run(app, parent, &child, thread_id, head.last_order, now)?).await?;
-    messages::insert(&mut tx, thread_id, child.id, &child.messages, head.last_message_seq, now).await?;
+    let added = Added { thread_id, run_id: child.id, messages: &child.messages, last_seq: head.last_message_seq };
+    messages::insert(&mut tx, &[added], now).await?;
     let source = Source { thread_id, run_id: child.id, run: &name, fence: 0 };
     after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
     tx.commit().await?;
@@ -278,4 +289,22 @@ pub async fn outcomes(app: &App, ids: &[Uuid]) -> Result<Vec<view::Outcome>> {
 /// The run's conversation, as far as it may see it.
 pub async fn context(app: &App, run: &Claimed) -> Result<Vec<crate::domain::message::Message>> {
     messages::context(&app.db, run.thread_id, run.id).await
+}
+
+/// What closes an answer that was being streamed, for an execution that ends in the middle of one.
+pub async fn half_said(app: &App, run: &Claimed) -> Result<Option<NewEvent>> {
+    let message = steps::open_message(&app.db, run.id).await?;
+    Ok(message.map(|id| NewEvent::discarded(&id)))
+}
+
+/// The runs, with their fences, that the database says a session executes.
+pub async fn held_by(app: &App, session: Uuid) -> Result<Vec<(Uuid, i64)>> {
+    Ok(sweep::still_mine(&app.db, session).await?.into_iter().map(|f| (f.id, f.fence)).collect())
+}
+
+/// Gives back a run that this worker was given without ever learning of it: the answer to its claim was lost.
+pub async fn disown(app: &App, run_id: Uuid, fence: i64) -> Result<()> {
+    let ready = moves::release(&app.db, run_id, fence, app.clock.now()).await?;
+    after::hint(app, ready.as_slice()).await;
+    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
         run::{RunError, RunState},
     },
     error::Result,
+    queue::Hint,
     store::{
         db::Class,
         events,
@@ -70,6 +71,28 @@ pub async fn lost_hints(app: &App, lane: Lane) -> Result<usize> {
     Ok(lost.len())
 }
 
+/// Pushes what is ready into a queue that has just been made.
+pub async fn refill(app: &App, lane: Lane) -> Result<usize> {
+    let most = i64::try_from(app.config.runs.max_queued).unwrap_or(i64::MAX);
+    let ready = sweep::ready(&app.db, lane, most).await?;
+    after::hint(app, &ready).await;
+    Ok(ready.len())
+}
+
+/// Ready rows in their order, for a worker that cannot reach the queue.
+pub async fn ready(app: &App, lane: Lane, limit: usize) -> Result<Vec<Hint>> {
+    let rows = sweep::ready(&app.db, lane, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+    Ok(rows.into_iter().map(|r| Hint { run_id: r.id, score: r.score }).collect())
+}
+
+/// How many runs wait in a lane, and how long the first of them has.
+pub async fn backlog(app: &App, lane: Lane) -> Result<(i64, Duration)> {
+    let most = i64::try_from(app.config.runs.max_queued).unwrap_or(i64::MAX);
+    let depth = sweep::depth(&app.db, lane, most).await?;
+    let oldest = sweep::oldest(&app.db, lane).await?;
+    Ok((depth, oldest.map_or(Duration::ZERO, |at| app.clock.now().since(at))))
+}
+
 /// Backoffs that are over, timers that went off, and delayed runs that take their place in their thread.
 pub async fn due(app: &App) -> Result<usize> {
     let (now, batch) = (app.clock.now(), app.config.worker.batch);
@@ -101,31 +124,35 @@ async fn join_order(app: &App, run: &sweep::Delayed) -> Result<()> {
     Ok(())
 }
 
-/// Gives back what expired worker sessions held. `mine` is never expired by itself.
-pub async fn expired_sessions(app: &App, mine: Uuid) -> Result<usize> {
+/// Gives back what dead workers held. `mine` is this worker's session, which only itself may give up.
+pub async fn dead_workers(app: &App, mine: Uuid) -> Result<usize> {
     let mut taken = 0;
-    for session in sessions::expired(&app.db, app.clock.now(), mine).await? {
-        loop {
-            let orphans = sweep::orphaned(&app.db, session, app.clock.now(), app.config.worker.batch).await?;
-            let (poison, back): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|o| o.is_poison);
-            taken += poison.len() + back.len();
-            let last = poison.is_empty() && back.is_empty();
-            for run in poison {
-                let error = RunError::new("WORKER_LOST", "its worker died too often while it executed the run", false);
-                fail(app, run.ready.id, error).await?;
-            }
-            let back: Vec<_> = back.into_iter().map(|o| o.ready).collect();
-            after::hint(app, &back).await;
-            if last {
-                break;
-            }
+    for session in sessions::dead_owners(&app.db, app.clock.now(), mine).await? {
+        let runs = give_back(app, session).await?;
+        tracing::warn!(%session, runs, "a worker died; its runs were given back");
+        taken += runs;
+    }
+    let closed = sessions::close(&app.db, app.clock.now(), mine).await?;
+    metrics::counter!("runmill_leases_lost_total").increment(closed.len() as u64);
+    Ok(taken)
+}
+
+async fn give_back(app: &App, session: Uuid) -> Result<usize> {
+    let mut taken = 0;
+    loop {
+        let orphans = sweep::orphaned(&app.db, session, app.clock.now(), app.config.worker.batch).await?;
+        if orphans.is_empty() {
+            return Ok(taken);
         }
-        if sessions::close(&app.db, session).await? {
-            tracing::warn!(%session, runs = taken, "a worker session expired; its runs were given back");
-            metrics::counter!("runmill_leases_lost_total").increment(1);
+        taken += orphans.len();
+        let (poison, back): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|o| o.is_poison);
+        let back: Vec<_> = back.into_iter().map(|o| o.ready).collect();
+        after::hint(app, &back).await;
+        for run in poison {
+            let error = RunError::new("WORKER_LOST", "its worker died too often while it executed the run", false);
+            fail(app, run.ready.id, error).await?;
         }
     }
-    Ok(taken)
 }
 
 /// Fails runs whose time is up.

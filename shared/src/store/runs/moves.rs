@@ -63,7 +63,7 @@ pub const INSERT: Sql = Sql::both(
 pub const CLAIM: Sql = Sql::both(
     "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = $2, queue_deadline = NULL, waiting_for = NULL,
          started_at = COALESCE(started_at, $3), run_deadline = $3 + run_left
-     WHERE id = $1 AND state = 'queued' AND ready
+     WHERE id = $1 AND state = 'queued' AND ready AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = $2 AND s.expires_at > $3)
      RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
          lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, agent_id, model, input, trace,
          dispatch_score + priority * 300000000 AS ready_at",
@@ -81,7 +81,7 @@ pub const HOLD_MANY: Sql = Sql::each(
      WHERE r.state = 'running'",
 );
 pub const END: Sql = Sql::both(
-    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, lease_owner = NULL, run_deadline = NULL
+    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, fence = fence + 1, lease_owner = NULL, run_deadline = NULL
      WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id",
 );
 /// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.

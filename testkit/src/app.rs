@@ -1,0 +1,152 @@
+//! A whole Runmill without its HTTP part, in the test's own process: the services, a worker, and what a test wants to know of them.
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runmill_shared::{
+    App,
+    config::Config,
+    domain::{
+        caller::{Caller, Scope},
+        event::Event,
+        message::{MessageBody, MessageRole, NewMessage},
+        new_id,
+        run::{Multitask, Priority, Run, RunKind},
+        run_input::{RunInput, RunOptions},
+    },
+    services::{
+        runs::{
+            accept::{self, Accepted, Work},
+            control,
+        },
+        stream::{self, From, Item},
+    },
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::database::TestDatabase;
+
+/// How long a test waits for what should come at once.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct TestApp {
+    pub app: App,
+    pub caller: Caller,
+    database: TestDatabase,
+    worker: Option<(JoinHandle<runmill_shared::Result<()>>, CancellationToken)>,
+}
+
+impl TestApp {
+    /// On a database of its own, with settings changed by `tweak`, and one worker.
+    pub async fn start(database: TestDatabase, tweak: impl FnOnce(&mut Config)) -> Result<Self> {
+        let mut config = database.config();
+        tweak(&mut config);
+        let app = App::open(config).await?;
+        stream::watch(&app);
+        let mut this = Self { app, caller: Caller::local(), database, worker: None };
+        this.start_worker();
+        Ok(this)
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.database.name()
+    }
+
+    pub fn start_worker(&mut self) {
+        let shutdown = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "the test joins it")]
+        let task = tokio::spawn(runmill_worker::run(self.app.clone(), shutdown.clone()));
+        self.worker = Some((task, shutdown));
+    }
+
+    /// Drains the worker, as SIGTERM does.
+    pub async fn stop_worker(&mut self) -> Result<()> {
+        let Some((task, shutdown)) = self.worker.take() else { return Ok(()) };
+        shutdown.cancel();
+        tokio::time::timeout(DEADLINE, task).await.context("the worker did not drain")???;
+        Ok(())
+    }
+
+    /// Accepts a user's message as an agent run; `options` say how.
+    pub async fn say(&self, thread: &str, text: &str, options: RunOptions) -> Result<Accepted> {
+        let message = NewMessage { id: new_id().to_string(), role: MessageRole::User, body: MessageBody::text(text) };
+        self.submit(thread, vec![message], options).await
+    }
+
+    pub async fn submit(&self, thread: &str, messages: Vec<NewMessage>, options: RunOptions) -> Result<Accepted> {
+        let run = format!("run-{}", new_id());
+        let input = RunInput {
+            thread_id: thread.to_owned(),
+            run_id: run.clone(),
+            messages: Vec::new(),
+            state: None,
+            tools: Vec::new(),
+            context: Vec::new(),
+            forwarded_props: serde_json::Value::Null,
+            parent_run_id: None,
+            options: options.clone(),
+        };
+        self.accept(input, messages).await
+    }
+
+    pub async fn accept(&self, input: RunInput, messages: Vec<NewMessage>) -> Result<Accepted> {
+        let work = Work {
+            kind: RunKind::Agent,
+            thread: input.thread_id.clone(),
+            listed: true,
+            run: input.run_id.clone(),
+            input: serde_json::to_string(&input)?,
+            hash: input.run_id.clone(),
+            idempotency_key: None,
+            messages,
+            priority: Priority::Normal,
+            run_at: input.options.run_at,
+            multitask: Multitask::Enqueue,
+            agent_id: input.options.agent_id.clone(),
+            model: input.options.model.clone(),
+            retry_of: None,
+            trace: None,
+        };
+        Ok(accept::accept(&self.app, self.caller.can(Scope::Write)?, &work).await?)
+    }
+
+    pub async fn run(&self, id: Uuid) -> Result<Run> {
+        Ok(control::get(&self.app, &self.caller, id).await?)
+    }
+
+    /// Follows a thread from its first event until `done`, or until nothing can come any more; the log must have no hole.
+    pub async fn events_until(&self, thread: &str, done: impl Fn(&Event) -> bool) -> Result<Vec<Event>> {
+        let mut follow = stream::follow(&self.app, &self.caller, thread, From::After(0)).await?;
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let next = tokio::time::timeout(DEADLINE, follow.next()).await;
+            let next = next.with_context(|| format!("nothing came after {:?}", events.last()))??;
+            match next {
+                Some(Item::Event(event)) => {
+                    ensure!(event.seq == events.last().map_or(1, |e| e.seq + 1), "a hole before {event:?}");
+                    let last = done(&event);
+                    events.push(event);
+                    if last {
+                        return Ok(events);
+                    }
+                }
+                Some(Item::Gap { from, to }) => anyhow::bail!("a gap from {from} to {to}"),
+                None => return Ok(events),
+            }
+        }
+    }
+
+    /// All events of a thread, once every run of it has ended.
+    pub async fn events(&self, thread: &str) -> Result<Vec<Event>> {
+        self.events_until(thread, |_| false).await
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some((task, _)) = &self.worker {
+            task.abort();
+        }
+    }
+}

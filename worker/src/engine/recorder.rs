@@ -1,0 +1,238 @@
+//! One recorder a process: it writes the events, steps and messages of all its runs, many runs in one transaction. It writes at
+//! once when it was idle; else it gathers for `events.flush`, and up to `events.max_flush` as more runs stream, so that the
+//! database pays for flushes and not for tokens. Neighbouring deltas of one message become one event.
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use runmill_shared::{
+    App, Error,
+    domain::{
+        event::NewEvent,
+        message::NewMessage,
+        run::{Claimed, RunError},
+        step::StepWrite,
+    },
+    services::runs::execution::{self, Unit, Writes},
+    tasks,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use super::Failure;
+use crate::executions::{Executions, Stop};
+
+/// Runs whose writes share a transaction.
+const RUNS: usize = 64;
+/// An active stream's share of the time between flushes.
+const PER_STREAM: Duration = Duration::from_micros(500);
+
+#[derive(Clone)]
+pub struct Recorder(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    executions: Executions,
+    state: Mutex<State>,
+    /// Something is there to be written.
+    work: Notify,
+    /// A flush has ended.
+    flushed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    pending: HashMap<Uuid, Pending>,
+    in_flight: HashSet<Uuid>,
+    /// Somebody waits for a flush: do not gather.
+    urgent: bool,
+}
+
+struct Pending {
+    run: Arc<Claimed>,
+    writes: Writes,
+    waiting: Vec<oneshot::Sender<Result<(), Failure>>>,
+}
+
+impl Recorder {
+    pub fn start(app: &App, executions: Executions) -> Self {
+        let (work, flushed) = (Notify::new(), Notify::new());
+        let recorder = Self(Arc::new(Inner { app: app.clone(), executions, state: Mutex::default(), work, flushed }));
+        tasks::spawn("recorder", recorder.clone().write());
+        recorder
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something, soon.
+    pub fn emit(&self, run: &Arc<Claimed>, event: NewEvent) {
+        self.state().pending(run).say(event);
+        self.0.work.notify_one();
+    }
+
+    /// Writes what the run has said so far together with these; returns once it is committed.
+    pub async fn commit(&self, run: &Arc<Claimed>, writes: Writes) -> Result<(), Failure> {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.urgent = true;
+            let pending = state.pending(run);
+            writes.events.into_iter().for_each(|e| pending.say(e));
+            pending.writes.steps.extend(writes.steps);
+            pending.writes.messages.extend(writes.messages);
+            pending.waiting.push(tell);
+        }
+        self.0.work.notify_one();
+        told.await.unwrap_or(Err(Failure::Lost))
+    }
+
+    /// Takes what the run has said and is not written, for a transaction of its own; waits for a flush that has some of it.
+    pub async fn take(&self, run_id: Uuid) -> Writes {
+        loop {
+            let flushed = self.0.flushed.notified();
+            tokio::pin!(flushed);
+            flushed.as_mut().enable();
+            {
+                let mut state = self.state();
+                if !state.in_flight.contains(&run_id) {
+                    return state.pending.remove(&run_id).map(|p| p.writes).unwrap_or_default();
+                }
+            }
+            flushed.await;
+        }
+    }
+
+    async fn write(self) {
+        let mut last = Instant::now();
+        loop {
+            if self.state().pending.is_empty() {
+                self.0.work.notified().await;
+                continue;
+            }
+            self.gather(last).await;
+            let batch = self.state().next_batch();
+            last = Instant::now();
+            metrics::histogram!("runmill_flush_runs").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+            self.flush(batch).await;
+            self.state().in_flight.clear();
+            self.0.flushed.notify_waiters();
+        }
+    }
+
+    /// Waits until it is time for the next flush, or somebody waits for one.
+    async fn gather(&self, last: Instant) {
+        let (flush, most) = (self.0.app.config.events.flush, self.0.app.config.events.max_flush);
+        loop {
+            let (urgent, runs) = {
+                let state = self.state();
+                (state.urgent, state.pending.len())
+            };
+            let pause = (PER_STREAM * u32::try_from(runs).unwrap_or(u32::MAX)).clamp(flush, most.max(flush));
+            let due = last + pause;
+            if urgent || Instant::now() >= due {
+                return;
+            }
+            tokio::time::timeout_at(due, self.0.work.notified()).await.ok();
+        }
+    }
+
+    async fn flush(&self, batch: Vec<Pending>) {
+        match self.attempt(&batch).await {
+            Ok(lost) => self.settle(batch, &lost),
+            // One of them cannot be written: find it, and do not let the others pay.
+            Err(_) if batch.len() > 1 => {
+                for one in batch {
+                    Box::pin(self.flush(vec![one])).await;
+                }
+            }
+            Err(e) => batch.into_iter().for_each(|one| self.refuse(one, &e)),
+        }
+    }
+
+    /// Tries until the database answers, or nothing in the batch is executed here any more.
+    async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Uuid>, Error> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
+            match execution::flush(&self.0.app, units).await {
+                Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
+                    tracing::warn!(error = %e, "what runs say is kept until the database answers");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn is_executed(&self, run: &Claimed) -> bool {
+        self.0.executions.is_known(run.id, run.fence)
+    }
+
+    fn settle(&self, batch: Vec<Pending>, lost: &[Uuid]) {
+        for one in batch {
+            let is_lost = lost.contains(&one.run.id);
+            if is_lost {
+                self.0.executions.stop(one.run.id, Stop::Ended);
+            }
+            for waiting in one.waiting {
+                waiting.send(if is_lost { Err(Failure::Lost) } else { Ok(()) }).ok();
+            }
+        }
+    }
+
+    fn refuse(&self, one: Pending, e: &Error) {
+        tracing::error!(run = %one.run.id, error = %e, "what a run says cannot be written");
+        let error = RunError::new("UNWRITABLE", "what the run produced could not be stored", false);
+        self.0.executions.stop(one.run.id, Stop::Unwritable(error.clone()));
+        for waiting in one.waiting {
+            waiting.send(Err(Failure::Run { error: error.clone(), retry_after: None })).ok();
+        }
+    }
+}
+
+impl State {
+    fn pending(&mut self, run: &Arc<Claimed>) -> &mut Pending {
+        let pending = self.pending.entry(run.id).or_insert_with(|| Pending::of(run));
+        if pending.run.fence != run.fence {
+            // Left behind by an earlier execution of the same run here.
+            *pending = Pending::of(run);
+        }
+        pending
+    }
+
+    fn next_batch(&mut self) -> Vec<Pending> {
+        let mut ids: Vec<_> = self.pending.keys().copied().collect();
+        // Those that somebody waits for first.
+        ids.sort_by_key(|id| self.pending.get(id).is_none_or(|p| p.waiting.is_empty()));
+        let batch: Vec<_> = ids.into_iter().take(RUNS).filter_map(|id| self.pending.remove(&id)).collect();
+        self.in_flight = batch.iter().map(|p| p.run.id).collect();
+        self.urgent = self.pending.values().any(|p| !p.waiting.is_empty());
+        batch
+    }
+}
+
+impl Pending {
+    fn of(run: &Arc<Claimed>) -> Self {
+        Self { run: run.clone(), writes: Writes::default(), waiting: Vec::new() }
+    }
+
+    fn say(&mut self, event: NewEvent) {
+        match self.writes.events.last_mut() {
+            Some(last) if last.joins(&event) => last.join(&event),
+            _ => self.writes.events.push(event),
+        }
+    }
+}
+
+/// Shorthand for what goes into one commit.
+pub fn writes(events: Vec<NewEvent>, steps: Vec<StepWrite>, messages: Vec<NewMessage>) -> Writes {
+    Writes { events, steps, messages }
+}

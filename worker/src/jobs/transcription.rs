@@ -1,0 +1,60 @@
+//! A recording becomes text. Progress and segments are events of the run's own thread; the recording goes when the run has ended.
+use std::sync::Arc;
+
+use runmill_shared::{
+    domain::{
+        event::{NewEvent, kind},
+        run::{Claimed, RunState},
+        transcript::Transcript,
+    },
+    jobs::Transcription,
+    services::{
+        attachments,
+        runs::execution::{self, End},
+    },
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Jobs;
+use crate::{
+    asr::AsrEvent,
+    engine::{Failure, Left},
+};
+
+pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
+    let input: Transcription =
+        serde_json::from_value(run.input.clone()).map_err(|e| Failure::run("INPUT_UNREADABLE", e.to_string(), false))?;
+    let started = json!({ "attempt": run.attempt + 1, "agentId": Value::Null, "model": Value::Null });
+    jobs.recorder.emit(run, NewEvent::new(kind::RUN_STARTED, started));
+    let wav = jobs.app.blobs.get_bytes(&input.path, jobs.app.config.transcribe.max_bytes).await?;
+    let transcript = listen(jobs, run, wav).await?;
+    let result = serde_json::to_value(&transcript).map_err(|e| Failure::from(runmill_shared::Error::from(e)))?;
+    let mut last = jobs.recorder.take(run.id).await;
+    last.events.push(NewEvent::finished(&result, runmill_shared::domain::run::RunUsage::default(), &[]));
+    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
+    execution::end(&jobs.app, run, end, last).await?;
+    if let Err(e) = attachments::remove(&jobs.app, input.attachment_id, &input.path).await {
+        tracing::debug!(error = %e, "the recording is left to the sweeper");
+    }
+    Ok(Left::Ended)
+}
+
+async fn listen(jobs: &Jobs, run: &Arc<Claimed>, wav: bytes::Bytes) -> Result<Transcript, Failure> {
+    // Dropped with this future: a run that is stopped stops whisper.
+    let cancel = CancellationToken::new();
+    let _stop_with_us = cancel.clone().drop_guard();
+    let (tell, mut told) = mpsc::channel(32);
+    let tellings = async {
+        while let Some(event) = told.recv().await {
+            let data = match event {
+                AsrEvent::Progress(percent) => json!({ "percent": percent }),
+                AsrEvent::Segment(segment) => json!({ "segment": segment }),
+            };
+            jobs.recorder.emit(run, NewEvent::new(kind::PROGRESS, data));
+        }
+    };
+    let (transcript, ()) = tokio::join!(jobs.asr.transcribe(wav, &cancel, tell), tellings);
+    Ok(transcript?)
+}

@@ -1,0 +1,198 @@
+//! The reconciler, in every worker: what a lost hint, a dead worker or a passed time has left behind is found in the database.
+//! Ticks are staggered by chance; each does bounded, idempotent batches.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use rand::Rng;
+use runmill_shared::{
+    App, Error, Result,
+    domain::Lane,
+    queue::{Hint, Queue, backend::ReadyRows},
+    services::{
+        attachments,
+        runs::{execution, sweep},
+    },
+    tasks,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    executions::{Executions, Stop},
+    lease::Leases,
+};
+
+/// Between two looks at what only has to happen some time.
+const SELDOM: Duration = Duration::from_secs(60);
+/// Between two samples of depth and age.
+const MEASURE: Duration = Duration::from_secs(5);
+
+pub struct Reconciler {
+    work: Arc<Work>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Work {
+    app: App,
+    leases: Leases,
+    executions: Executions,
+    healthy: AtomicBool,
+}
+
+impl Reconciler {
+    pub fn start(app: &App, leases: Leases, executions: Executions) -> Self {
+        let work = Arc::new(Work { app: app.clone(), leases, executions, healthy: AtomicBool::new(true) });
+        let stop = CancellationToken::new();
+        let task = tasks::spawn("reconcile", work.clone().run(stop.clone()));
+        Self { work, stop, task }
+    }
+
+    pub fn ready_rows(&self) -> Arc<dyn ReadyRows> {
+        self.work.clone()
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.ok();
+    }
+}
+
+impl Work {
+    async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let tick = self.app.config.worker.reconcile;
+        let started = Instant::now();
+        let mut healthy_since = None;
+        let mut seldom = started;
+        let mut measured = started;
+        let mut unknown = Vec::new();
+        self.refill().await;
+        loop {
+            match self.tick(healthy_since, &mut unknown).await {
+                Ok(()) => {
+                    healthy_since.get_or_insert_with(Instant::now);
+                    self.healthy.store(true, Ordering::Relaxed);
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "the reconciler's tick failed");
+                    let unwell = e.code == "DATABASE_UNAVAILABLE";
+                    self.healthy.store(!unwell, Ordering::Relaxed);
+                    if unwell {
+                        healthy_since = None;
+                    }
+                }
+            }
+            if measured.elapsed() > MEASURE {
+                measured = Instant::now();
+                self.measure().await.ok();
+            }
+            if seldom.elapsed() > SELDOM {
+                seldom = Instant::now();
+                self.seldom().await;
+            }
+            let pause = tick.mul_f64(rand::rng().random_range(0.75..1.25));
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// `healthy_since`: since when the database has answered every tick. No lease expires until that is longer than a lease: while
+    /// the database was away, nobody could renew.
+    async fn tick(&self, healthy_since: Option<Instant>, unknown: &mut Vec<(Uuid, i64)>) -> Result<()> {
+        let app = &self.app;
+        if let Some(mine) = self.leases.current() {
+            self.compare(mine, unknown).await?;
+            let lone = !app.db.is_postgres();
+            if lone || healthy_since.is_some_and(|since| since.elapsed() > app.config.worker.lease) {
+                sweep::dead_workers(app, mine).await?;
+            }
+        }
+        sweep::notices(app).await?;
+        sweep::due(app).await?;
+        sweep::deadlines(app).await?;
+        sweep::strays(app).await?;
+        for lane in Lane::ALL {
+            // Without the queue the workers read the rows themselves.
+            match sweep::lost_hints(app, lane).await {
+                Err(e) if e.code == "REDIS_UNAVAILABLE" => break,
+                outcome => outcome?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Compares what the database says that this worker executes with what it does execute.
+    async fn compare(&self, mine: Uuid, unknown: &mut Vec<(Uuid, i64)>) -> Result<()> {
+        let executed = self.executions.running();
+        let rows = execution::held_by(&self.app, mine).await?;
+        for (run_id, fence) in executed {
+            if !rows.contains(&(run_id, fence))
+                && self.executions.is_known(run_id, fence)
+                && !self.is_held(mine, run_id, fence).await?
+            {
+                self.executions.stop(run_id, Stop::Ended);
+            }
+        }
+        // A claim whose answer was lost: the row is ours and nobody executes it. Twice seen, so that one that has just ended is not meant.
+        let idle: Vec<_> = rows.into_iter().filter(|(id, fence)| !self.executions.is_known(*id, *fence)).collect();
+        for (run_id, fence) in idle.iter().filter(|held| unknown.contains(held)) {
+            tracing::warn!(run = %run_id, "the database names this worker for a run that it does not execute: given back");
+            execution::disown(&self.app, *run_id, *fence).await?;
+        }
+        *unknown = idle;
+        Ok(())
+    }
+
+    /// A second look: the run may have been claimed after the rows were read.
+    async fn is_held(&self, mine: Uuid, run_id: Uuid, fence: i64) -> Result<bool> {
+        Ok(execution::held_by(&self.app, mine).await?.contains(&(run_id, fence)))
+    }
+
+    /// A queue in memory starts empty.
+    async fn refill(&self) {
+        if !matches!(self.app.queue, Queue::Memory(_)) {
+            return;
+        }
+        for lane in Lane::ALL {
+            if let Err(e) = sweep::refill(&self.app, lane).await {
+                tracing::warn!(error = %e, lane = lane.as_str(), "the queue is filled by the reconciler instead");
+            }
+        }
+    }
+
+    async fn measure(&self) -> Result<()> {
+        for lane in Lane::ALL {
+            let (depth, age) = sweep::backlog(&self.app, lane).await?;
+            metrics::gauge!("runmill_queue_depth", "lane" => lane.as_str())
+                .set(f64::from(u32::try_from(depth).unwrap_or(u32::MAX)));
+            metrics::gauge!("runmill_queue_age_seconds", "lane" => lane.as_str()).set(age.as_secs_f64());
+        }
+        Ok(())
+    }
+
+    async fn seldom(&self) {
+        let outcomes: [Result<usize, Error>; 2] = [sweep::retention(&self.app).await, attachments::sweep(&self.app).await];
+        for e in outcomes.into_iter().filter_map(Result::err) {
+            tracing::warn!(error = %e, "a sweep failed; the next one goes on");
+        }
+    }
+}
+
+#[async_trait]
+impl ReadyRows for Work {
+    async fn ready(&self, lane: Lane, limit: usize) -> Result<Vec<Hint>> {
+        sweep::ready(&self.app, lane, limit).await
+    }
+
+    fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+}

@@ -59,7 +59,7 @@ fn banner(config: &Config, platform: SocketAddr, operators: SocketAddr) -> Resul
     let body = r#"{"threadId":"t1","runId":"r1","messages":[{"id":"m1","role":"user","content":"What can you do?"}]}"#;
     Ok(format!(
         "Runmill {version}, everything in this process; data in {data}
-  API        http://{platform}  (documents and a try-out page: http://{platform}/docs)
+  API        http://{platform}  (to read and to try: /api/v1/agent/docs, accounts: /docs)
   Operators  http://{operators}/readyz, /livez and /metrics
   Sign-in    {sign_in}
   Model      {model}

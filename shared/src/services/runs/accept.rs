@@ -3,7 +3,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
@@ -80,13 +80,16 @@ impl From<view::Earlier> for Accepted {
 /// `Conflict` when the run's name or key was used with another body, or the thread is busy and the work does not want to wait;
 /// `Limited` when the lane is full.
 pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
-    let mut tries = 0;
+    let (began, mut tries) = (Instant::now(), 0);
     loop {
         tries += 1;
         match try_accept(app, owner, work).await {
             // Another request with the same name or key was faster: it is there to be found now.
             Err(e) if e.code == "DUPLICATE" && tries < 3 => {}
-            outcome => return outcome,
+            outcome => {
+                metrics::histogram!("runmill_accept_seconds", "kind" => work.kind.as_str()).record(began.elapsed());
+                return outcome;
+            }
         }
     }
 }

@@ -6,8 +6,6 @@ use runmill_shared::{Error, Result};
 
 use crate::FAILED;
 
-
-
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_parser = PossibleValuesParser::new(runmill_api::DIALECTS))]

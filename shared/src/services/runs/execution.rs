@@ -297,10 +297,9 @@ pub async fn context(app: &App, run: &Claimed) -> Result<Vec<crate::domain::mess
     messages::context(&app.db, run.thread_id, run.id).await
 }
 
-/// What closes an answer that was being streamed, for an execution that ends in the middle of one.
-pub async fn half_said(app: &App, run: &Claimed) -> Result<Option<NewEvent>> {
-    let message = steps::open_message(&app.db, run.id).await?;
-    Ok(message.map(|id| NewEvent::discarded(&id)))
+/// The id of the message that the run was streaming, if the journal has a model call that has not ended.
+pub async fn open_message(app: &App, run: &Claimed) -> Result<Option<String>> {
+    steps::open_message(&app.db, run.id).await
 }
 
 /// The runs, with their fences, that the database says a session executes.

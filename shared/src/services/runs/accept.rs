@@ -100,7 +100,7 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     let thread_id = threads::ensure(&mut tx, new_id(), owner, &work.thread, work.listed, now).await?;
     let mut after = After::default();
     make_room(&mut tx, &mut after, thread_id, work, now).await?;
-    app.admission.check(app, work.kind.lane()).await?;
+    app.admission.check(app, &mut tx, work.kind.lane()).await?;
     let id = new_id();
     let head = take_numbers(&mut tx, thread_id, id, work).await?;
     let is_head = work.run_at.is_none_or(|at| at <= now) && head.run_id == Some(id);
@@ -239,14 +239,16 @@ struct Sample {
 const FRESH: Duration = Duration::from_millis(200);
 
 impl Admission {
-    async fn check(&self, app: &App, lane: Lane) -> Result<()> {
+    /// Counts in the caller's transaction: one that waited for a second connection, while others wait for its locks with all
+    /// the rest, would wait for itself.
+    async fn check(&self, app: &App, tx: &mut Tx, lane: Lane) -> Result<()> {
         let (now, most) = (app.clock.now(), app.config.runs.max_queued);
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
         let queued = match known {
             Some(sample) if now.since(sample.at) < FRESH && sample.queued < most => sample.queued,
             _ => {
                 let limit = i64::try_from(most).unwrap_or(i64::MAX);
-                let queued = u64::try_from(sweep::depth(&app.db, lane, limit).await?).unwrap_or(0);
+                let queued = u64::try_from(sweep::depth(tx, lane, limit).await?).unwrap_or(0);
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now });
                 queued
             }

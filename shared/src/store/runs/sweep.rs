@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    super::db::{Class, Db, FromRow, Row, Sql, query},
+    super::db::{Class, Db, FromRow, On, Row, Sql, query},
     Ready,
 };
 use crate::{clock::Timestamp, domain::Lane, error::Result};
@@ -184,8 +184,8 @@ pub async fn still_mine(db: &Db, session: Uuid) -> Result<Vec<Fenced>> {
 }
 
 /// How many runs wait in a lane, counted up to `most`.
-pub async fn depth(db: &Db, lane: Lane, most: i64) -> Result<i64> {
-    query(DEPTH).bind(lane.as_str()).bind(most).one(db).await?.get("n")
+pub async fn depth<'a>(on: impl Into<On<'a>>, lane: Lane, most: i64) -> Result<i64> {
+    query(DEPTH).bind(lane.as_str()).bind(most).one(on).await?.get("n")
 }
 
 /// When the oldest of the first runs of a lane became ready.

@@ -47,6 +47,13 @@ struct Running {
     stop: watch::Sender<Option<Stop>>,
 }
 
+impl Running {
+    /// The first reason counts.
+    fn stop(&self, why: Stop) {
+        self.stop.send_if_modified(|stop| if stop.is_none() { stop.replace(why).is_none() } else { false });
+    }
+}
+
 /// One claim or execution in the table, for as long as it lives.
 pub struct Entry {
     executions: Executions,
@@ -72,7 +79,14 @@ impl Executions {
 
     pub fn stop(&self, run_id: Uuid, why: Stop) {
         if let Some(running) = self.table().running.get(&run_id) {
-            running.stop.send_if_modified(|stop| if stop.is_none() { stop.replace(why).is_none() } else { false });
+            running.stop(why);
+        }
+    }
+
+    /// As `stop`, for what is known of one execution: a later one of the same run is left alone.
+    pub fn stop_at(&self, run_id: Uuid, fence: i64, why: Stop) {
+        if let Some(running) = self.table().running.get(&run_id).filter(|running| running.fence == fence) {
+            running.stop(why);
         }
     }
 

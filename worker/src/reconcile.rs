@@ -138,7 +138,7 @@ impl Work {
                 && self.executions.is_known(run_id, fence)
                 && !self.is_held(mine, run_id, fence).await?
             {
-                self.executions.stop(run_id, Stop::Ended);
+                self.executions.stop_at(run_id, fence, Stop::Ended);
             }
         }
         // A claim whose answer was lost: the row is ours and nobody executes it. Twice seen, so that one that has just ended is not meant.

@@ -15,7 +15,7 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Unit, Writes},
+    services::runs::execution::{self, Doubt, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -159,9 +159,10 @@ impl Recorder {
     /// Tries until the database answers, or nothing in the batch is executed here any more.
     async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Uuid>, Error> {
         let mut pause = Duration::from_millis(50);
+        let mut doubt = Doubt::default();
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
-            match execution::flush(&self.0.app, units).await {
+            match execution::flush(&self.0.app, units, &mut doubt).await {
                 Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
                     tracing::warn!(error = %e, "what runs say is kept until the database answers");
                     tokio::time::sleep(pause).await;
@@ -180,7 +181,7 @@ impl Recorder {
         for one in batch {
             let is_lost = lost.contains(&one.run.id);
             if is_lost {
-                self.0.executions.stop(one.run.id, Stop::Ended);
+                self.0.executions.stop_at(one.run.id, one.run.fence, Stop::Ended);
             }
             for waiting in one.waiting {
                 waiting.send(if is_lost { Err(Failure::Lost) } else { Ok(()) }).ok();
@@ -191,7 +192,7 @@ impl Recorder {
     fn refuse(&self, one: Pending, e: &Error) {
         tracing::error!(run = %one.run.id, error = %e, "what a run says cannot be written");
         let error = RunError::new("UNWRITABLE", "what the run produced could not be stored", false);
-        self.0.executions.stop(one.run.id, Stop::Unwritable(error.clone()));
+        self.0.executions.stop_at(one.run.id, one.run.fence, Stop::Unwritable(error.clone()));
         for waiting in one.waiting {
             waiting.send(Err(Failure::Run { error: error.clone(), retry_after: None })).ok();
         }

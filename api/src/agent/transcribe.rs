@@ -158,7 +158,6 @@ pub struct TranscribeApi;
 impl TranscribeApi {
     /// Transcribes a WAV file of 10 MiB at most. Waits for the result for a while; 202 says where it will be.
     #[oai(path = "/transcribe", method = "post", operation_id = "transcribe")]
-    #[expect(clippy::too_many_arguments, reason = "a parameter each")]
     async fn start(
         &self,
         app: Data<&App>,

@@ -158,6 +158,7 @@ pub struct TranscribeApi;
 impl TranscribeApi {
     /// Transcribes a WAV file of 10 MiB at most. Waits for the result for a while; 202 says where it will be.
     #[oai(path = "/transcribe", method = "post", operation_id = "transcribe")]
+    #[expect(clippy::too_many_arguments, reason = "each is an extractor of the request")]
     async fn start(
         &self,
         app: Data<&App>,

@@ -110,7 +110,10 @@ async fn an_answer_that_was_half_streamed_is_closed() {
         let intent = json!({ "messageId": "m1" });
         let step = StepWrite::Start { key: "model:1".into(), ordinal: 1, kind: StepKind::Model, name: "m".into(), intent };
         let writes = Writes { events: vec![delta("ha")], steps: vec![step], messages: vec![] };
-        assert_eq!(execution::flush(&w.app, vec![Unit { run: &run, writes }]).await.unwrap(), []);
+        assert_eq!(
+            execution::flush(&w.app, vec![Unit { run: &run, writes }], &mut execution::Doubt::default()).await.unwrap(),
+            []
+        );
         cancel(&w, run.id).await;
         assert_eq!(w.kinds(run.id).await, ["run.queued", "text.delta", "message.finished", "run.cancelled"], "{}", w.name);
         let log = w.log(run.thread_id).await;
@@ -130,7 +133,13 @@ async fn a_retry_is_a_new_run_with_the_old_ones_journal() {
             StepWrite::Start { key: "1".into(), ordinal: 1, kind: StepKind::Tool, name: "now".into(), intent },
             StepWrite::Finish { key: "1".into(), result: json!("noon") },
         ];
-        execution::flush(&w.app, vec![Unit { run: &run, writes: Writes { steps, ..Writes::default() } }]).await.unwrap();
+        execution::flush(
+            &w.app,
+            vec![Unit { run: &run, writes: Writes { steps, ..Writes::default() } }],
+            &mut execution::Doubt::default(),
+        )
+        .await
+        .unwrap();
         cancel(&w, run.id).await;
         let retry = control::retry(&w.app, &Caller::local(), run.id, None).await.unwrap();
         let row = w.run(retry.id).await;

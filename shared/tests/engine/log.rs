@@ -37,7 +37,7 @@ async fn concurrent_flushes_leave_no_hole_no_double_and_nothing_of_the_lost() {
                     }
                     let events = |texts: &[String]| texts.iter().map(|t| delta(t)).collect();
                     let asked = units.iter().map(|(run, texts)| unit(run, events(texts))).collect();
-                    let refused = execution::flush(&w.app, asked).await.unwrap();
+                    let refused = execution::flush(&w.app, asked, &mut execution::Doubt::default()).await.unwrap();
                     for (run, texts) in units {
                         let is_lost = refused.contains(&Fenced { id: run.id, fence: run.fence });
                         if is_lost { lost.extend(texts) } else { kept.extend(texts) }
@@ -112,7 +112,10 @@ async fn readers_that_start_anywhere_get_the_rest_of_the_log_once() {
             let mut rng = StdRng::seed_from_u64(7);
             for _ in 0..60 {
                 let events = (0..rng.random_range(1..5)).map(|n| delta(&format!("{n}"))).collect();
-                assert_eq!(execution::flush(&w.app, vec![unit(&run, events)]).await.unwrap(), []);
+                assert_eq!(
+                    execution::flush(&w.app, vec![unit(&run, events)], &mut execution::Doubt::default()).await.unwrap(),
+                    []
+                );
             }
             w.finish(&run).await;
         };

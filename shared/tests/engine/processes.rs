@@ -31,7 +31,7 @@ async fn a_reader_in_another_process_gets_the_log_once() {
     let writer = async {
         for n in 0..100 {
             let unit = unit(&run, vec![delta(&format!("{n}")), delta("more")]);
-            execution::flush(&w.app, vec![unit]).await.unwrap();
+            execution::flush(&w.app, vec![unit], &mut execution::Doubt::default()).await.unwrap();
             if n % 10 == 3 {
                 append_silently(&w, &run).await;
             }

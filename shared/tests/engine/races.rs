@@ -94,7 +94,9 @@ async fn a_run_that_was_lost_and_claimed_again_may_be_in_one_flush_twice() {
         execution::release(&w.app, &old).await.unwrap();
         let new = w.claim(old.id).await;
         let units = vec![unit(&old, vec![delta("old")]), unit(&new, vec![delta("new")])];
-        let flushed = tokio::time::timeout(LIMIT, execution::flush(&w.app, units)).await.expect("it ends");
+        let flushed = tokio::time::timeout(LIMIT, execution::flush(&w.app, units, &mut execution::Doubt::default()))
+            .await
+            .expect("it ends");
         assert_eq!(flushed.unwrap(), [Fenced { id: old.id, fence: old.fence }], "{}", w.name);
         assert_eq!(w.log(old.thread_id).await[1].data["delta"], "new");
         w.check().await;

@@ -130,15 +130,14 @@ async fn what_was_half_said_is_known_until_its_step_ends() {
         let run = w.started("t", "a").await;
         let flush = async |step| {
             let writes = Writes { steps: vec![step], ..Writes::default() };
-            execution::flush(&w.app, vec![Unit { run: &run, writes }]).await.unwrap()
+            execution::flush(&w.app, vec![Unit { run: &run, writes }], &mut execution::Doubt::default()).await.unwrap()
         };
-        assert_eq!(execution::half_said(&w.app, &run).await.unwrap().map(|e| e.data), None, "{}", w.name);
+        assert_eq!(execution::open_message(&w.app, &run).await.unwrap(), None, "{}", w.name);
         let intent = json!({ "messageId": "m1" });
         flush(StepWrite::Start { key: "1".into(), ordinal: 1, kind: StepKind::Model, name: "m".into(), intent }).await;
-        let event = execution::half_said(&w.app, &run).await.unwrap().unwrap();
-        assert_eq!((event.data["messageId"].as_str(), &event.data["discarded"]), (Some("m1"), &json!(true)));
+        assert_eq!(execution::open_message(&w.app, &run).await.unwrap().as_deref(), Some("m1"));
         flush(StepWrite::Finish { key: "1".into(), result: json!("said") }).await;
-        assert_eq!(execution::half_said(&w.app, &run).await.unwrap().map(|e| e.data), None);
+        assert_eq!(execution::open_message(&w.app, &run).await.unwrap(), None);
     }
 }
 

@@ -77,7 +77,9 @@ impl Stress<'_> {
     async fn execute(&self, rng: &mut StdRng, run: &Claimed) -> bool {
         let app = &self.w.app;
         let events = (0..rng.random_range(0..4)).map(|n| delta(&format!("{n}"))).collect();
-        if lost_or(execution::flush(app, vec![unit(run, events)]).await).is_none_or(|lost| !lost.is_empty()) {
+        if lost_or(execution::flush(app, vec![unit(run, events)], &mut execution::Doubt::default()).await)
+            .is_none_or(|lost| !lost.is_empty())
+        {
             return true;
         }
         match rng.random_range(0..12) {

@@ -2,12 +2,11 @@
 //! environment. Every key and its meaning stands in `config/default.toml`.
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use figment::{
-    Figment,
-    providers::{Env, Format, Serialized, Toml},
-};
 use serde::{Deserialize, Serialize};
 
+mod sources;
+
+pub use self::sources::{Setting, Sources};
 use crate::error::{Error, Result};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -296,40 +295,21 @@ impl std::fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(if self.is_empty() { "" } else { "(set)" })
+        s.serialize_str(if self.is_empty() { "(not set)" } else { "(set)" })
     }
 }
 
 impl Config {
-    /// Defaults, then `file`, then the environment, then `flags` (dotted key, value).
-    pub fn load(file: Option<&std::path::Path>, flags: &[(&str, String)]) -> Result<Self> {
-        Self::from_figment(&Self::figment(file, flags))
-    }
-
-    pub fn figment(file: Option<&std::path::Path>, flags: &[(&str, String)]) -> Figment {
-        let mut f = Figment::from(Toml::string(DEFAULTS));
-        if let Some(file) = file {
-            f = f.merge(Toml::file_exact(file));
-        }
-        f = f.merge(Env::prefixed("RUNMILL_").filter(|k| k.as_str().contains("__")).split("__"));
-        for (name, key) in NAMED {
-            f = f.merge(Env::raw().only(&[name]).map(|_| (*key).into()).split("."));
-        }
-        flags.iter().fold(f, |f, (key, value)| f.merge(Serialized::default(key, value)))
-    }
-
-    pub fn from_figment(figment: &Figment) -> Result<Self> {
-        let config: Self = figment.extract().map_err(|e| {
-            let all = e.into_iter().map(|e| Error::invalid(e.path.join("."), e.to_string()).fields).collect::<Vec<_>>();
-            Error::invalid_fields(all.concat())
-        })?;
-        config.check()?;
-        Ok(config)
+    /// Defaults, then `file`, then the environment, then `flags`: see `Sources`.
+    pub fn load(file: Option<&std::path::Path>, flags: &[(&str, String, String)]) -> Result<Self> {
+        Sources::gather(file, flags).config()
     }
 
     /// The defaults alone, as tests start from.
     pub fn defaults() -> Result<Self> {
-        Self::from_figment(&Figment::from(Toml::string(DEFAULTS)))
+        let config: Self = toml::from_str(DEFAULTS).map_err(Error::internal)?;
+        config.check()?;
+        Ok(config)
     }
 
     pub fn is_distributed(&self) -> bool {

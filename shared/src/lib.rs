@@ -12,6 +12,7 @@ pub mod queue;
 pub mod services;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
 
 pub use app::App;
 pub use error::{Error, ErrorKind, FieldError, Result};

@@ -1,6 +1,7 @@
 //! The test kit: real protocol servers and the harness for whole-system tests.
 pub mod app;
 pub mod database;
+pub mod http_server;
 pub mod model_server;
 pub mod s3_server;
 pub mod services;

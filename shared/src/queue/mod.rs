@@ -86,6 +86,14 @@ impl Queue {
         }
     }
 
+    /// What Redis says of itself (`INFO`, one `key:value` a line); none in memory.
+    pub async fn info(&self) -> Result<Option<String>> {
+        match self {
+            Self::Redis(queue) => queue.info().await.map(Some),
+            Self::Memory(_) => Ok(None),
+        }
+    }
+
     /// A reader of the lane. On Redis it has a connection of its own, made at the first `pop` and again after an error.
     pub async fn consumer(&self, lane: Lane) -> Consumer {
         Consumer(match self {

@@ -87,6 +87,10 @@ impl RedisQueue {
         self.query(&cmd("PING")).await
     }
 
+    pub(super) async fn info(&self) -> Result<String> {
+        self.query(&cmd("INFO")).await
+    }
+
     /// Every command here may be sent twice without harm, so one that meets a severed connection is tried on the new one.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let mut shared = self.0.shared.clone();

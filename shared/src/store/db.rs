@@ -244,6 +244,11 @@ impl Db {
         query(DATABASE_CLOCK).one(self).await?.opt_time("now")
     }
 
+    /// The server's version, or that of the SQLite in this binary.
+    pub async fn version(&self) -> Result<String> {
+        query(VERSION).one(self).await?.get("version")
+    }
+
     pub async fn close(&self) {
         match self {
             Self::Sqlite(db) => {
@@ -279,7 +284,8 @@ pub const DATABASE_CLOCK: Sql = Sql::each(
     "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now",
     "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now",
 );
-pub const STATEMENTS: &[Sql] = &[PING, DATABASE_CLOCK];
+pub const VERSION: Sql = Sql::each("SELECT current_setting('server_version') AS version", "SELECT sqlite_version() AS version");
+pub const STATEMENTS: &[Sql] = &[PING, DATABASE_CLOCK, VERSION];
 
 /// Where a statement runs: on the pool (for reading), or in a transaction.
 pub enum On<'a> {

@@ -79,7 +79,8 @@ const UNAVAILABLE: &str = if cfg!(feature = "whisper") {
     "no transcription service is configured, and this build has no whisper in it; set transcribe.endpoint"
 };
 
-fn model_path(config: &Config) -> Option<PathBuf> {
+/// The whisper model that is set, or pulled under its usual name; none when neither is there.
+pub fn model_path(config: &Config) -> Option<PathBuf> {
     let set = &config.transcribe.model;
     if !set.as_os_str().is_empty() {
         return Some(set.clone());

@@ -1,7 +1,9 @@
 //! The test kit: real protocol servers and the harness for whole-system tests.
 pub mod app;
 pub mod database;
+pub mod ledger;
 pub mod model_server;
+pub mod process;
 pub mod s3_server;
 pub mod services;
 pub mod whisper_model;

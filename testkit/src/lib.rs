@@ -2,7 +2,9 @@
 pub mod app;
 pub mod database;
 pub mod http_server;
+pub mod ledger;
 pub mod model_server;
+pub mod process;
 pub mod s3_server;
 pub mod services;
 pub mod whisper_model;

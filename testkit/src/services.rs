@@ -1,4 +1,6 @@
 //! Servers that tests and the benchmark start for themselves on a free loopback port, and that end with them.
+mod postgres;
+
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -9,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+pub use self::postgres::PostgresServer;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const TRIES: usize = 5;

@@ -1,7 +1,7 @@
-//! The baseline: poem, the same database, and nothing of ours. `POST /` commits one row for each request, `GET /sse` holds a stream.
-use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
+//! The baseline: poem, the same database, and nothing of ours. A POST commits one row, `GET /sse` holds a stream.
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use poem::{
     Body, EndpointExt, Response, Route, Server, get, handler,
@@ -11,7 +11,7 @@ use poem::{
     web::{Data, Json},
 };
 use runmill_shared::domain::new_id;
-use runmill_testkit::database::TestDatabase;
+use runmill_testkit::process::Runmill;
 use serde_json::{Value, json};
 use sqlx::{
     ConnectOptions, Executor, PgPool, SqliteConnection,
@@ -22,12 +22,14 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use crate::{
-    process::{Process, free_address},
-    system,
+    load::{self, Load},
+    system::{RUNS, Services, start_run},
 };
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS floor (id TEXT PRIMARY KEY, body TEXT NOT NULL)";
 const INSERT: &str = "INSERT INTO floor (id, body) VALUES ($1, $2)";
+/// `postgres://…`, or the path of an SQLite file.
+const DATABASE: &str = "FLOOR_DATABASE";
 /// As Runmill has by default.
 const CONNECTIONS: u32 = 16;
 
@@ -39,7 +41,6 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// `postgres://…`, or the path of an SQLite file.
     pub async fn open(database: &str) -> Result<Self> {
         if database.starts_with("postgres") {
             let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect(database).await?;
@@ -77,7 +78,7 @@ async fn insert(rows: Data<&Rows>, body: Json<Value>) -> poem::Result<Json<Value
 }
 
 #[handler]
-fn health() -> &'static str {
+fn ready() -> &'static str {
     "ok"
 }
 
@@ -87,17 +88,20 @@ fn sse() -> Response {
     Response::builder().content_type("text/event-stream").body(Body::from_bytes_stream(first.chain(stream::pending())))
 }
 
-pub async fn serve(listen: SocketAddr, database: &str) -> Result<()> {
-    let rows = Rows::open(database).await?;
-    let routes = Route::new().at("/", post(insert)).at("/health", get(health)).at("/sse", get(sse)).data(rows);
+/// Serves until it is killed. Ready when `/readyz` answers.
+pub async fn serve(listen: SocketAddr) -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the benchmarks; a password does not belong into a command line")]
+    let database = std::env::var(DATABASE)?;
+    let rows = Rows::open(&database).await?;
+    let routes = Route::new().at(RUNS, post(insert)).at("/readyz", get(ready)).at("/sse", get(sse)).data(rows);
     Ok(Server::new(TcpListener::bind(listen)).run(routes).await?)
 }
 
 /// The floor in a process of its own, on a new database.
 pub struct Floor {
-    pub process: Process,
+    process: Runmill,
     pub address: SocketAddr,
-    _database: Option<TestDatabase>,
+    // After the process that uses it.
     _dir: TempDir,
 }
 
@@ -105,22 +109,29 @@ impl Floor {
     pub async fn sqlite() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("floor.db");
-        Self::start(dir, None, &file.to_string_lossy()).await
+        Self::start(dir, file.to_string_lossy().into_owned()).await
     }
 
-    pub async fn postgres() -> Result<Self> {
-        let database = system::postgres().await?;
-        let url = database.config().database.url;
-        Self::start(tempfile::tempdir()?, Some(database), url.expose()).await
+    pub async fn postgres(services: &Services) -> Result<Self> {
+        Self::start(tempfile::tempdir()?, services.database().await?).await
     }
 
-    async fn start(dir: TempDir, database: Option<TestDatabase>, url: &str) -> Result<Self> {
-        let address = free_address()?;
-        let log = dir.path().join("floor.log");
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["floor", &address.to_string(), url]);
-        let mut process = Process::start(&mut command, Path::new(&log))?;
-        process.ready(address, "/health", &log).await?;
-        Ok(Self { process, address, _database: database, _dir: dir })
+    async fn start(dir: TempDir, database: String) -> Result<Self> {
+        let environment = [(DATABASE, database)];
+        let mut process = Runmill::spawn(std::env::current_exe()?, "floor", "floor", dir.path(), environment)?;
+        process.ready().await?;
+        Ok(Self { address: process.ops, process, _dir: dir })
+    }
+
+    pub fn pid(&self) -> Result<u32> {
+        self.process.pid().context("the floor has ended")
+    }
+
+    /// Commits of one row each, a second.
+    pub async fn commits(&self, clients: usize, time: Duration) -> Result<Load> {
+        load::closed(self.address, clients, time, |client, n| {
+            start_run(&format!("t{client}-{n}"), &format!("r{client}-{n}"), "hello", "{}")
+        })
+        .await
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-use crate::{http::Connection, process::cpu};
+use crate::{
+    http::Connection,
+    process::{cpu, share},
+};
 
 /// Answers before this are not counted: connections open, caches fill.
 const WARM_UP: Duration = Duration::from_millis(700);
@@ -19,6 +22,8 @@ pub struct Load {
     pub rate: f64,
     pub latencies: Vec<f64>,
     pub generator: f64,
+    /// From the first request to the last answer, warm-up included.
+    pub seconds: f64,
 }
 
 impl Load {
@@ -35,7 +40,8 @@ pub async fn closed(
     request: impl Fn(usize, usize) -> Vec<u8> + Send + Sync + 'static,
 ) -> Result<Load> {
     let request = Arc::new(request);
-    let from = Instant::now() + WARM_UP;
+    let begin = Instant::now();
+    let from = begin + WARM_UP;
     let until = from + time;
     let mut tasks = JoinSet::new();
     for client in 0..clients {
@@ -59,21 +65,16 @@ pub async fn closed(
         });
     }
     tokio::time::sleep_until(from.into()).await;
-    let before = cpu("self")?;
+    let before = cpu(std::process::id())?;
     tokio::time::sleep_until(until.into()).await;
-    let generator = share(cpu("self")? - before, time.as_secs_f64());
+    let generator = share(cpu(std::process::id())? - before, time.as_secs_f64());
     let mut latencies = Vec::new();
     while let Some(client) = tasks.join_next().await {
         latencies.extend(client??);
     }
+    let seconds = begin.elapsed().as_secs_f64();
     latencies.sort_by(f64::total_cmp);
-    Ok(Load { rate: latencies.len() as f64 / time.as_secs_f64(), latencies, generator })
-}
-
-/// Of all processors.
-pub fn share(cpu: f64, seconds: f64) -> f64 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    cpu / seconds / cores as f64
+    Ok(Load { rate: latencies.len() as f64 / time.as_secs_f64(), latencies, generator, seconds })
 }
 
 /// `sorted` ascending.

@@ -1,52 +1,56 @@
 //! Whole installations of the release binary, each with a database and a Redis prefix of its own.
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use runmill_shared::domain::new_id;
-use runmill_testkit::database::{SERVER, TestDatabase};
+use runmill_shared::{
+    config::{Config, Secret},
+    domain::new_id,
+    store::{db::Db, migrate::migrate},
+};
+use runmill_testkit::{
+    process::Runmill,
+    services::{PostgresServer, RedisServer},
+};
 use sqlx::{Connection as _, PgConnection, Row};
 use tempfile::TempDir;
 
 use crate::{
     http::{Connection, get, post},
-    process::{Process, free_address},
+    process::cpu,
 };
 
 pub const RUNS: &str = "/api/v1/agent/runs";
 
-/// The servers that a distributed installation needs.
+/// The servers that a distributed installation needs; they end with this.
 pub struct Services {
-    pub redis: String,
-    /// What decides how durable a commit on this Postgres is.
-    pub postgres: String,
+    pub redis: RedisServer,
+    pub postgres: PostgresServer,
+    /// What decides how durable a commit is.
+    pub durability: String,
 }
 
 impl Services {
-    pub async fn from_env() -> Result<Self> {
-        let need = |name| variable(name).with_context(|| format!("{name} is not set: `make bench` starts servers and sets it"));
-        let mut postgres = PgConnection::connect(&need(SERVER)?).await?;
+    pub async fn start() -> Result<Self> {
+        let postgres = PostgresServer::start().await?;
+        let mut connection = PgConnection::connect(&postgres.url()).await?;
         let settings = "SELECT current_setting('server_version') || ', fsync ' || current_setting('fsync')
             || ', synchronous_commit ' || current_setting('synchronous_commit')";
-        let described: String = sqlx::query(settings).fetch_one(&mut postgres).await?.try_get(0)?;
-        Ok(Self { redis: need("RUNMILL_TEST_REDIS_URL")?, postgres: format!("Postgres {described}") })
+        let described: String = sqlx::query(settings).fetch_one(&mut connection).await?.try_get(0)?;
+        connection.close().await?;
+        Ok(Self { redis: RedisServer::start().await?, postgres, durability: format!("Postgres {described}") })
     }
-}
 
-#[expect(clippy::disallowed_methods, reason = "settings of the benchmarks and not of the product")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-pub async fn postgres() -> Result<TestDatabase> {
-    TestDatabase::postgres_from_env().await.with_context(|| format!("{SERVER} is not set"))
+    /// The URL of a new database.
+    pub async fn database(&self) -> Result<String> {
+        self.postgres.database(&format!("bench_{}", new_id().simple())).await
+    }
 }
 
 /// The API first; all are killed when this is dropped.
 pub struct System {
-    pub processes: Vec<Process>,
+    pub processes: Vec<Runmill>,
     pub address: SocketAddr,
-    // Dropped after the processes that use them.
-    _database: Option<TestDatabase>,
+    // After the processes that use it.
     _dir: TempDir,
 }
 
@@ -54,81 +58,83 @@ impl System {
     /// `runmill dev` on SQLite.
     pub async fn embedded(settings: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (process, address) = start(&dir, "dev", settings).await?;
-        Ok(Self { processes: vec![process], address, _database: None, _dir: dir })
+        let process = start(&dir, "dev", "dev", settings).await?;
+        Ok(Self { address: process.platform, processes: vec![process], _dir: dir })
     }
 
-    /// `runmill api` and `workers` times `runmill worker`, on Postgres and Redis.
+    /// `runmill api`, and `runmill worker` so many times, on Postgres and Redis.
     pub async fn distributed(services: &Services, workers: usize, settings: &[(&str, &str)]) -> Result<Self> {
-        let (dir, database) = (tempfile::tempdir()?, postgres().await?);
-        let (url, prefix) = (database.config().database.url, format!("bench-{}", new_id().simple()));
-        let named = [
-            ("RUNMILL_DATABASE_URL", url.expose()),
-            ("RUNMILL_REDIS_URL", services.redis.as_str()),
-            ("RUNMILL_REDIS__PREFIX", prefix.as_str()),
-        ];
+        let (dir, database) = (tempfile::tempdir()?, services.database().await?);
+        let mut config = Config::defaults()?;
+        config.database.url = Secret::new(database.as_str());
+        let db = Db::open(&config).await?;
+        migrate(&db).await?;
+        db.close().await;
+        let (redis, prefix) = (services.redis.url(), format!("bench-{}", new_id().simple()));
+        let named =
+            [("RUNMILL_DATABASE_URL", database.as_str()), ("RUNMILL_REDIS_URL", &redis), ("RUNMILL_REDIS__PREFIX", &prefix)];
         let settings = [named.as_slice(), settings].concat();
-        let (api, address) = start(&dir, "api", &settings).await?;
-        let mut processes = vec![api];
-        for _ in 0..workers {
-            processes.push(start(&dir, "worker", &settings).await?.0);
+        let mut processes = vec![start(&dir, "api", "api", &settings).await?];
+        for n in 0..workers {
+            processes.push(start(&dir, "worker", &format!("worker-{n}"), &settings).await?);
         }
-        Ok(Self { processes, address, _database: Some(database), _dir: dir })
+        Ok(Self { address: processes[0].platform, processes, _dir: dir })
     }
 
     /// Seconds of processor time of all its processes.
     pub fn cpu(&self) -> Result<f64> {
-        self.processes.iter().map(Process::cpu).sum()
+        self.processes.iter().filter_map(Runmill::pid).map(cpu).sum()
     }
 
-    pub async fn accept(&self, thread: &str, run: &str, message: &str) -> Result<()> {
-        Connection::open(self.address).await?.send(&start_run(thread, run, message, "{}")).await?;
+    pub fn api(&self) -> Result<u32> {
+        self.processes[0].pid().context("the API has ended")
+    }
+
+    /// Starts a run; `message` and `props` (the JSON of forwardedProps) as in `start_run`.
+    pub async fn accept(&self, thread: &str, run: &str, message: &str, props: &str) -> Result<()> {
+        Connection::open(self.address).await?.send(&start_run(thread, run, message, props)).await?;
         Ok(())
     }
 
-    /// How many runs are in `state`, up to `limit`.
-    pub async fn count(&self, connection: &mut Connection, state: &str, limit: usize) -> Result<usize> {
-        let answer = connection.send(&get(&format!("{RUNS}?status={state}&limit={limit}"))).await?;
+    /// Whether runs are in this state.
+    pub async fn has(&self, connection: &mut Connection, state: &str) -> Result<bool> {
+        let answer = connection.send(&get(&format!("{RUNS}?status={state}&limit=1"))).await?;
         let answer: serde_json::Value = serde_json::from_slice(answer)?;
-        Ok(answer["runs"].as_array().context("a list of runs")?.len())
+        Ok(!answer["runs"].as_array().context("a list of runs")?.is_empty())
     }
 
     /// What a benchmark of speed must not hide.
     pub async fn none_failed(&self) -> Result<()> {
         let mut connection = Connection::open(self.address).await?;
-        for state in ["failed", "cancelled"] {
-            ensure!(self.count(&mut connection, state, 1).await? == 0, "runs have {state}");
-        }
+        ensure!(!self.has(&mut connection, "failed").await?, "runs have failed");
         Ok(())
     }
 }
 
-/// The request that starts a run. `props` is the JSON of its forwardedProps.
+/// The request that starts a run. Its texts are put into JSON as they are.
 pub fn start_run(thread: &str, run: &str, message: &str, props: &str) -> Vec<u8> {
     let messages = format!(r#"[{{"id":"{run}","role":"user","content":"{message}"}}]"#);
     post(RUNS, &format!(r#"{{"threadId":"{thread}","runId":"{run}","messages":{messages},"forwardedProps":{props}}}"#))
 }
 
-async fn start(dir: &TempDir, role: &str, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
-    let (platform, operators) = (free_address()?, free_address()?);
-    let log = dir.path().join(format!("{role}-{}.log", operators.port()));
-    let mut command = Command::new(beside("runmill")?);
-    command.env_clear().current_dir(dir.path()).arg(role).envs([
-        ("RUNMILL_DATA_DIR", "data"),
-        ("RUNMILL_PLATFORM_ADDR", &platform.to_string()),
-        ("RUNMILL_OPS_ADDR", &operators.to_string()),
+/// Where a thread's events are read from the first on.
+pub fn events(thread: &str) -> String {
+    format!("{RUNS}/{thread}/events?Last-Event-ID=0")
+}
+
+async fn start(dir: &TempDir, role: &str, name: &str, settings: &[(&str, &str)]) -> Result<Runmill> {
+    let data = dir.path().join("data");
+    let mut environment = vec![
+        ("RUNMILL_DATA_DIR", data.to_string_lossy().into_owned()),
         // Counted as ever, and never reached.
-        ("RUNMILL_HTTP__REQUESTS_PER_MINUTE", "100000000"),
-        ("RUNMILL_RUNS__MAX_QUEUED", "10000000"),
-        ("RUST_LOG", "warn"),
-    ]);
-    command.envs(settings.iter().copied());
-    let mut process = Process::start(&mut command, &log)?;
-    match role {
-        "worker" => process.ready(operators, "/readyz", &log).await?,
-        _ => process.ready(platform, "/health", &log).await?,
-    }
-    Ok((process, platform))
+        ("RUNMILL_HTTP__REQUESTS_PER_MINUTE", "100000000".to_owned()),
+        ("RUNMILL_RUNS__MAX_QUEUED", "10000000".to_owned()),
+        ("RUST_LOG", "warn".to_owned()),
+    ];
+    environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let mut process = Runmill::spawn(beside("runmill")?, role, name, dir.path(), environment)?;
+    process.ready().await?;
+    Ok(process)
 }
 
 /// Another program of the same build.

@@ -25,8 +25,6 @@ pub struct App {
     pub limiter: Limiter,
     pub tokens: Tokens,
     pub admission: Admission,
-    pub limiter: Limiter,
-    pub tokens: Tokens,
 }
 
 impl App {
@@ -40,10 +38,5 @@ impl App {
         let limiter = Limiter::open(&config)?;
         let admission = Admission::default();
         Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, limiter, tokens, admission })
-        let limiter = Limiter::open(&config)?;
-        let tokens = Tokens::open(&config)?;
-        let blobs = Blobs::open(&config, tokens.signing_key()).await?;
-        let (config, clock, admission) = (Arc::new(config), Clock::real(), Admission::default());
-        Ok(Self { config, clock, db, queue, live, blobs, admission, limiter, tokens })
     }
 }

@@ -74,11 +74,4 @@ fn drain_on(app: &App, shutdown: CancellationToken, executions: Executions) {
         tokio::time::timeout(grace, executions.empty()).await.ok();
         executions.stop_all(Stop::Drain);
     });
-use runmill_shared::{App, Result};
-use tokio_util::sync::CancellationToken;
-
-/// Works until `shutdown`, and returns after the drain.
-pub async fn run(_app: App, shutdown: CancellationToken) -> Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
 }

@@ -25,7 +25,6 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     let (platform, operators) = (listeners.platform_addr()?, listeners.ops_addr()?);
     println!("{}", banner(&app.config, platform, operators)?);
     // When one half fails, the other ends in good order too.
-    let failed = shutdown.clone().drop_guard();
     let api = async {
         let outcome = serve(app.clone(), setup, listeners, shutdown.clone()).await;
         shutdown.cancel();
@@ -37,7 +36,6 @@ pub async fn run(settings: &Settings) -> Result<u8> {
         outcome
     };
     let (api, work) = tokio::join!(api, work);
-    drop(failed);
     app.db.close().await;
     api.and(work).map(|()| 0)
 }
@@ -79,7 +77,7 @@ or
   curl -N http://{platform}/api/v1/agent/runs/t1/events{token}
 ",
         version = env!("CARGO_PKG_VERSION"),
-        data = config.data_dir.display(),
+        data = std::path::absolute(&config.data_dir)?.display(),
         model = model(config),
         speech = speech(config)?,
     ))

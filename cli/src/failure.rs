@@ -7,11 +7,20 @@ use crate::{FAILED, USAGE};
 
 /// Prints the error, every bad field on a line of its own, and answers the exit code.
 pub fn report(error: &Error) -> u8 {
+    if is_broken_pipe(error) {
+        return 0;
+    }
     eprintln!("runmill: {}", explain(error));
     match error.kind {
         ErrorKind::Invalid | ErrorKind::Malformed => USAGE,
         _ => FAILED,
     }
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 pub fn explain(error: &Error) -> String {

@@ -6,8 +6,10 @@ use runmill_shared::{App, Error, Result, config::Config, domain::new_id};
 
 use crate::FAILED;
 
+type Document = fn(&App) -> String;
+
 /// One line a dialect.
-const DOCUMENTS: &[(&str, fn(&App) -> String)] = &[("platform", runmill_api::platform::document)];
+const DOCUMENTS: &[(&str, Document)] = &[("platform", runmill_api::platform::document)];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -49,7 +51,7 @@ fn unreadable(file: &std::path::Path, e: &std::io::Error) -> Error {
 }
 
 /// The document does not depend on any setting, but its handlers hold an `App`: one of the defaults, in a folder that goes again.
-async fn written(document: fn(&App) -> String) -> Result<String> {
+async fn written(document: Document) -> Result<String> {
     let mut config = Config::defaults()?;
     config.data_dir = std::env::temp_dir().join(format!("runmill-openapi-{}", new_id()));
     let dir = config.data_dir.clone();

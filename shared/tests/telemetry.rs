@@ -1,4 +1,5 @@
 //! Spans reach a collector over OTLP, and a run that is executed elsewhere belongs to the trace of its request.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 use runmill_shared::{
     config::Config,
     telemetry::{METRICS, continue_from, current_traceparent, init},

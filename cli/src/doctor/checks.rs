@@ -35,12 +35,8 @@ pub async fn database(config: &Config) -> Vec<Finding> {
     if sqlite && !config.data_dir.join("runmill.db").exists() {
         return vec![Finding::good("database", "SQLite; the first start makes the file")];
     }
-    let db = match Db::open(config).await {
-        Ok(db) => db,
-        Err(error) => return vec![unreachable(sqlite, explain(&error))],
-    };
-    let version = match db.version().await {
-        Ok(version) => version,
+    let (db, version) = match open(config, sqlite).await {
+        Ok(opened) => opened,
         Err(error) => return vec![unreachable(sqlite, explain(&error))],
     };
     let name = if sqlite { "SQLite" } else { "Postgres" };
@@ -49,6 +45,16 @@ pub async fn database(config: &Config) -> Vec<Finding> {
     found.extend(clock(&db).await.unwrap_or_else(|e| Some(unreachable(sqlite, explain(&e)))));
     db.close().await;
     found
+}
+
+async fn open(config: &Config, sqlite: bool) -> Result<(Db, String)> {
+    if !sqlite {
+        // A pool would try again until its time is over, and not say why.
+        drop(Db::dedicated_postgres(config).await?);
+    }
+    let db = Db::open(config).await?;
+    let version = db.version().await?;
+    Ok((db, version))
 }
 
 fn unreachable(sqlite: bool, detail: String) -> Finding {

@@ -5,14 +5,14 @@ use tempfile::tempdir;
 use super::process::{Running, done, runmill};
 
 /// The address after `label` in the banner.
-fn address(banner: &str, label: &str) -> String {
+pub fn address(banner: &str, label: &str) -> String {
     let line = banner.lines().find(|line| line.trim_start().starts_with(label)).unwrap();
     let url = line.split("http://").nth(1).unwrap();
     url.split([' ', '/']).next().unwrap().to_owned()
 }
 
 /// The body of a GET, and its status.
-fn get(address: &str, path: &str) -> (u16, String) {
+pub fn get(address: &str, path: &str) -> (u16, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();

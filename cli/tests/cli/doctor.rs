@@ -1,6 +1,7 @@
 use std::fs;
 
 use runmill_testkit::{
+    database::TestDatabase,
     http_server::{HttpServer, Response},
     s3_server::S3Server,
     services::RedisServer,
@@ -9,7 +10,10 @@ use runmill_testkit::{
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use super::process::{Done, Running, done, runmill};
+use super::{
+    dev::address,
+    process::{Done, Running, done, runmill},
+};
 
 const KEY: &str = "sk-a-key-that-is-never-shown";
 
@@ -68,10 +72,10 @@ fn every_server_is_asked() {
 
     // The same with everything a little wrong.
     runtime.block_on(redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])).unwrap();
-    let wrong = [("RUNMILL_S3_BUCKET", "nowhere"), ("OPENAI_API_KEY", "sk-wrong")];
+    let wrong = [("AWS_SECRET_ACCESS_KEY", "of-somebody-else"), ("OPENAI_API_KEY", "sk-wrong")];
     let ill = doctor(&dir, &[settings, wrong.to_vec()].concat());
     assert_eq!(ill.code, 1);
-    for (name, mend) in [("attachments", "bucket"), ("model", "OPENAI_API_KEY"), ("redis", "noeviction")] {
+    for (name, mend) in [("attachments", "AWS_"), ("model", "OPENAI_API_KEY"), ("redis", "noeviction")] {
         assert!(found(&ill, name).iter().any(|(ok, text)| !ok && text.contains(mend)), "{name}: {}", ill.out);
     }
     for output in [&well, &ill] {
@@ -89,7 +93,6 @@ fn what_is_away_is_named_with_what_to_do() {
         &dir,
         &[
             ("RUNMILL_DATABASE_URL", "postgres://runmill:secret-word@127.0.0.1:1/runmill"),
-            ("RUNMILL_DATABASE__ACQUIRE_TIMEOUT", "1s"),
             ("RUNMILL_REDIS_URL", "redis://127.0.0.1:1"),
             ("RUNMILL_MODEL", "openai:any"),
             ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1"),
@@ -108,8 +111,22 @@ fn what_is_away_is_named_with_what_to_do() {
         let all = found(&ill, name);
         assert!(all.iter().any(|(ok, text)| !ok && text.contains(mend)), "{name}: {all:?}");
     }
+    assert!(found(&ill, "database")[0].1.contains("refused"), "{}", ill.out);
     assert!(found(&ill, "platform")[0].0);
     assert!(!ill.out.contains("secret-word"));
+}
+
+/// With a Postgres server, where `make test` has started one.
+#[test]
+fn postgres_its_schema_and_its_clock_are_asked() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(database) = runtime.block_on(TestDatabase::postgres_from_env()) else { return };
+    let dir = tempdir().unwrap();
+    let config = database.config();
+    let well = doctor(&dir, &[("RUNMILL_DATABASE_URL", config.database.url.expose())]);
+    assert_eq!(well.code, 0, "{}", well.out);
+    assert!(found(&well, "database")[0].1.contains("Postgres 1"), "{}", well.out);
+    assert!(found(&well, "schema")[0].1.contains("up to date") && found(&well, "clock")[0].0, "{}", well.out);
 }
 
 #[test]
@@ -127,11 +144,7 @@ fn addresses_of_a_running_runmill_and_its_whole_model_are_well() {
     write_scripted_model(&model, &Script { language: "en", segments: vec![(0.0, 2.0, "hello")] }).unwrap();
     let mut server = Running::start(&mut runmill(&dir, &[]));
     let banner = server.until("/events");
-    let address = |label: &str| {
-        let line = banner.lines().find(|line| line.trim_start().starts_with(label)).unwrap();
-        line.split("http://").nth(1).unwrap().split([' ', '/']).next().unwrap().to_owned()
-    };
-    let (platform, ops) = (address("API"), address("Operators"));
+    let (platform, ops) = (address(&banner, "API"), address(&banner, "Operators"));
     let settings = [
         ("RUNMILL_PLATFORM_ADDR", platform.as_str()),
         ("RUNMILL_OPS_ADDR", &ops),

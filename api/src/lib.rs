@@ -1,9 +1,10 @@
 //! The HTTP side: one folder a dialect over the services, `http` for what they share.
+pub mod agent;
 pub mod http;
 pub mod platform;
 
 use poem::{Endpoint, EndpointExt, Route};
-use runmill_shared::{App, Result};
+use runmill_shared::{App, Result, services::stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{auth::Authenticator, ops, server};
@@ -23,16 +24,29 @@ pub struct Setup {
 /// All dialects. Each is one nest with its own error envelope; a longer prefix goes before a shorter one.
 pub fn routes(app: &App, setup: &Setup, stopping: CancellationToken) -> impl Endpoint + 'static {
     Route::new()
+        .nest("/api/v1/agent", agent::routes(app))
+        .nest("/blobs", agent::blobs(app))
         .nest("/", platform::routes(app, setup.builtin_tools))
         .data(Authenticator::new(app.clone()))
         .data(Stopping(stopping))
         .data(app.clone())
 }
 
+/// The OpenAPI document of a dialect, `agent` or `platform`: JSON with a line end. `None` for any other name.
+pub fn openapi(dialect: &str) -> Option<String> {
+    let document = match dialect {
+        "agent" => agent::document(),
+        "platform" => platform::document(),
+        _ => return None,
+    };
+    Some(format!("{}\n", document.trim_end()))
+}
+
 /// Serves the API and the ops listener until `shutdown`. Errors: an open start on an address that others can reach.
 pub async fn serve(app: App, setup: Setup, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
     let (platform, operators) = listeners.checked(&app.config)?;
     let endpoint = routes(&app, &setup, shutdown.clone());
+    stream::watch(&app);
     // The ops listener stays until the last request has ended, so that a drain can be watched.
     let drained = CancellationToken::new();
     let api = async {
@@ -43,4 +57,3 @@ pub async fn serve(app: App, setup: Setup, listeners: Listeners, shutdown: Cance
     let operators = ops::serve(operators, setup.health, &app.config, drained.clone());
     tokio::try_join!(api, operators).map(|_| ())
 }
-pub mod agent;

@@ -60,7 +60,8 @@ pub async fn read(request: &Request, body: &mut RequestBody, limit: usize) -> Re
     Ok(all.freeze())
 }
 
-async fn drain(stream: &mut (impl Stream<Item = std::io::Result<Bytes>> + Unpin)) {
+/// Reads on for a moment what nobody wants.
+pub async fn drain(stream: &mut (impl Stream<Item = std::io::Result<Bytes>> + Unpin)) {
     let mut left = DRAINED;
     let reading = async {
         while let Some(Ok(part)) = stream.next().await {

@@ -168,11 +168,30 @@ impl<D> From<Failed<D>> for poem::Error {
     }
 }
 
+/// What each status that an endpoint may refuse with means.
+const REFUSALS: [(u16, &str); 10] = [
+    (400, "the request could not be read: malformed JSON, a bad query value, a file of another type"),
+    (401, "not signed in"),
+    (403, "not allowed"),
+    (404, "no such thing, or somebody else's"),
+    (409, "the state of the thing forbids it"),
+    (413, "the body is too large"),
+    (422, "the body was read and breaks a rule; every bad field is named"),
+    (429, "too many requests; Retry-After says when to come back"),
+    (500, "a fault of the server"),
+    (503, "something that this needs is not configured or does not answer"),
+];
+
 impl<D: Dialect> ApiResponse for Failed<D> {
     fn meta() -> MetaResponses {
-        let content = vec![MetaMediaType { content_type: "application/json; charset=utf-8", schema: D::Body::schema_ref() }];
-        let default = MetaResponse { description: "refused", status: None, status_range: None, content, headers: vec![] };
-        MetaResponses { responses: vec![default] }
+        let refusal = |(status, description)| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content: vec![MetaMediaType { content_type: "application/json; charset=utf-8", schema: D::Body::schema_ref() }],
+            headers: vec![],
+        };
+        MetaResponses { responses: REFUSALS.into_iter().map(refusal).collect() }
     }
 
     fn register(registry: &mut Registry) {

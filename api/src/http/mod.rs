@@ -1,4 +1,5 @@
 //! What all dialects share.
+pub mod address;
 pub mod auth;
 pub mod body;
 pub mod error;
@@ -7,4 +8,6 @@ pub mod ops;
 pub mod patience;
 pub mod reply;
 pub mod server;
+pub mod trace;
+pub mod upload;
 mod write_timeout;

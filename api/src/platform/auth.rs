@@ -1,6 +1,6 @@
 //! `/auth`: accounts, sign-in, and the API keys of machines.
 use chrono::{DateTime, Utc};
-use poem::Request;
+use poem::{Request, web::Data};
 use poem_openapi::{
     Enum, Object, OpenApi,
     param::{Path, Query},
@@ -100,53 +100,57 @@ impl ApiKeyBody {
     }
 }
 
-pub struct AuthApi {
-    pub app: App,
-}
+pub struct AuthApi;
 
 #[OpenApi(prefix_path = "/api/v1/auth")]
 impl AuthApi {
     /// Makes an account. The first one is the administrator's.
     #[oai(path = "/register", method = "post", operation_id = "register")]
-    async fn register(&self, body: Body<RegisterBody>) -> Reply<Created<UserBody>> {
+    async fn register(&self, app: Data<&App>, body: Body<RegisterBody>) -> Reply<Created<UserBody>> {
         let RegisterBody { email, password, nickname } = body.0;
-        let profile = accounts::register(&self.app, Registration { email, password, nickname }).await?;
+        let profile = accounts::register(&app, Registration { email, password, nickname }).await?;
         Ok(Created::New(Json(profile.into())))
     }
 
     /// Signs in with email or nickname.
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, request: &Request, form: FormBody<LoginForm>) -> Reply<Json<TokenBody>> {
+    async fn login(&self, app: Data<&App>, request: &Request, form: FormBody<LoginForm>) -> Reply<Json<TokenBody>> {
         let LoginForm { username, password } = form.0;
-        let issued = accounts::login(&self.app, &username, password, address(request)).await?;
+        let issued = accounts::login(&app, &username, password, address(request)).await?;
         Ok(Json(TokenBody { access_token: issued.token, token_type: "bearer".into(), expires_in: issued.expires_in }))
     }
 
     /// The caller's own account.
     #[oai(path = "/me", method = "get", operation_id = "me")]
-    async fn me(&self, caller: Auth) -> Reply<Json<UserBody>> {
-        Ok(Json(accounts::me(&self.app, &caller.0).await?.into()))
+    async fn me(&self, app: Data<&App>, caller: Auth) -> Reply<Json<UserBody>> {
+        Ok(Json(accounts::me(&app, &caller.0).await?.into()))
     }
 
     /// A key for a machine. It does what its owner may; the answer shows it this once.
     #[oai(path = "/api-keys", method = "post", operation_id = "createApiKey")]
-    async fn create_key(&self, caller: Auth, body: Body<NewApiKey>) -> Reply<Created<ApiKeyBody>> {
-        let (key, kept) = accounts::create_key(&self.app, &caller.0, &body.0.name).await?;
+    async fn create_key(&self, app: Data<&App>, caller: Auth, body: Body<NewApiKey>) -> Reply<Created<ApiKeyBody>> {
+        let (key, kept) = accounts::create_key(&app, &caller.0, &body.0.name).await?;
         Ok(Created::New(Json(ApiKeyBody::new(kept, Some(key)))))
     }
 
     /// The caller's keys that are in force.
     #[oai(path = "/api-keys", method = "get", operation_id = "listApiKeys")]
-    async fn keys(&self, caller: Auth, page: Query<Option<u64>>, page_size: Query<Option<u64>>) -> Reply<Json<Page<ApiKeyBody>>> {
+    async fn keys(
+        &self,
+        app: Data<&App>,
+        caller: Auth,
+        page: Query<Option<u64>>,
+        page_size: Query<Option<u64>>,
+    ) -> Reply<Json<Page<ApiKeyBody>>> {
         let paging = Paging::new(page.0, page_size.0)?;
-        let keys = accounts::keys(&self.app, &caller.0).await?;
+        let keys = accounts::keys(&app, &caller.0).await?;
         Ok(Json(paging.cut(keys.into_iter().map(|key| ApiKeyBody::new(key, None)).collect())))
     }
 
     /// Revokes a key at once.
     #[oai(path = "/api-keys/:id", method = "delete", operation_id = "revokeApiKey")]
-    async fn revoke_key(&self, caller: Auth, id: Path<Uuid>) -> Reply<NoContent> {
-        accounts::revoke_key(&self.app, &caller.0, id.0).await?;
+    async fn revoke_key(&self, app: Data<&App>, caller: Auth, id: Path<Uuid>) -> Reply<NoContent> {
+        accounts::revoke_key(&app, &caller.0, id.0).await?;
         Ok(NoContent::Done)
     }
 }

@@ -48,19 +48,19 @@ pub type Reply<T> = Result<T, Failed<Platform>>;
 
 type Apis = (auth::AuthApi, health::HealthApi);
 
-fn service(app: &App, builtin_tools: usize) -> OpenApiService<Apis, ()> {
-    let apis = (auth::AuthApi { app: app.clone() }, health::HealthApi { builtin_tools });
+fn service(builtin_tools: usize) -> OpenApiService<Apis, ()> {
+    let apis = (auth::AuthApi, health::HealthApi { builtin_tools });
     OpenApiService::new(apis, "Runmill Platform API", env!("CARGO_PKG_VERSION"))
 }
 
 /// The OpenAPI document, as `/openapi.json` serves it.
-pub fn document(app: &App) -> String {
-    service(app, 0).spec()
+pub fn document() -> String {
+    service(0).spec()
 }
 
 /// Everything of this dialect, `/health`, `/docs` and `/openapi.json` too. `builtin_tools` is how many there are.
 pub fn routes(app: &App, builtin_tools: usize) -> impl Endpoint + 'static {
-    let service = service(app, builtin_tools);
+    let service = service(builtin_tools);
     let (ui, spec) = (service.swagger_ui(), service.spec_endpoint());
     Route::new()
         .nest("/docs", ui)

@@ -130,6 +130,14 @@ pub async fn owned(app: &App, owner: &Owner, bucket: &str, path: &str) -> Result
     found.ok_or_else(|| Error::not_found("ATTACHMENT_NOT_FOUND", "no such attachment"))
 }
 
+/// Which of these (bucket, path) are stored and the owner's, in one statement; none costs none.
+pub async fn owned_among(app: &App, owner: &Owner, named: &[(&str, &str)]) -> Result<Vec<Attachment>> {
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    attachments::owned_among(&app.db, owner, named).await
+}
+
 /// The row of an object whose signed URL was presented: its name and type.
 pub async fn presented(app: &App, path: &str, expires: i64, signature: &str) -> Result<Attachment> {
     app.blobs.verify(path, expires, signature, app.clock.now())?;

@@ -8,7 +8,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     domain::{
-        caller::{Caller, Owner, Scope},
+        caller::{Caller, Scope},
         message::{Message, MessagePart, Source},
     },
     error::{Error, Result},
@@ -58,21 +58,29 @@ pub async fn day(app: &App, caller: &Caller, thread: Option<&str>, before: Optio
 }
 
 /// For each message that carries media: where its first one can be fetched. Ours are signed; others are as the client gave them.
-pub async fn media_urls(app: &App, owner: &Owner, day: &Day, base_url: &str) -> Result<HashMap<String, String>> {
-    let mut urls = HashMap::new();
+pub async fn media_urls(app: &App, caller: &Caller, day: &Day, base_url: &str) -> Result<HashMap<String, String>> {
+    let owner = caller.can(Scope::Read)?;
+    let (mut urls, mut ours) = (HashMap::new(), Vec::new());
     for message in &day.messages {
-        let media = message.body.parts.iter().find_map(|p| match p {
-            MessagePart::Media { source, .. } => Some(source),
-            MessagePart::Text { .. } => None,
-        });
-        let url = match media {
-            Some(Source::Url { url }) => Some(url.clone()),
-            Some(Source::Attachment { bucket, path }) => {
-                super::attachments::signed_url_of(app, owner, bucket, path, base_url).await.ok()
-            }
-            Some(Source::Data { .. }) | None => None,
-        };
-        urls.extend(url.map(|url| (message.id.clone(), url)));
+        match first_media(message) {
+            Some(Source::Url { url }) => drop(urls.insert(message.id.clone(), url.clone())),
+            Some(Source::Attachment { bucket, path }) => ours.push((&message.id, (bucket.as_str(), path.as_str()))),
+            Some(Source::Data { .. }) | None => {}
+        }
+    }
+    let named: Vec<_> = ours.iter().map(|(_, named)| *named).collect();
+    let found = super::attachments::owned_among(app, owner, &named).await?;
+    for (id, (_, path)) in ours.iter().filter(|(_, (bucket, path))| found.iter().any(|a| a.bucket == *bucket && a.path == *path))
+    {
+        let url = app.blobs.signed_url(path, base_url, app.clock.now(), app.config.blobs.url_lifetime).await?;
+        urls.insert((*id).clone(), url);
     }
     Ok(urls)
+}
+
+fn first_media(message: &Message) -> Option<&Source> {
+    message.body.parts.iter().find_map(|part| match part {
+        MessagePart::Media { source, .. } => Some(source),
+        MessagePart::Text { .. } => None,
+    })
 }

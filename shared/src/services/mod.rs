@@ -6,3 +6,4 @@ pub mod leases;
 pub mod runs;
 pub mod stream;
 pub mod tokens;
+pub mod transcriptions;

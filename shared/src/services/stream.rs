@@ -12,6 +12,7 @@ use crate::{
     },
     error::{Error, Result},
     events::{Signal, live::Subscription},
+    services::tokens::Issued,
     store::{events, threads},
     tasks,
 };
@@ -33,6 +34,8 @@ pub enum From {
     After(i64),
     /// The first event of the oldest run that has not ended, else of the latest run.
     Natural,
+    /// The first event of this run.
+    Run(Uuid),
 }
 
 /// A reader of one thread. It holds no database connection between calls, and memory for one page.
@@ -47,6 +50,7 @@ pub struct Follow {
     behind: bool,
     /// Whether the last thing seen may have been the last thing there is.
     may_end: bool,
+    over: bool,
 }
 
 /// Begins to follow a caller's thread.
@@ -58,19 +62,26 @@ pub async fn follow(app: &App, caller: &Caller, thread: &str, from: From) -> Res
     let found = threads::by_name(&app.db, owner, thread).await?;
     let thread_id = found.ok_or_else(|| Error::not_found("THREAD_NOT_FOUND", "no such thread"))?.id;
     let subscription = app.live.subscribe(thread_id).await;
-    let cursor = match from {
-        From::Natural => events::natural_start(&app.db, thread_id).await? - 1,
-        From::After(seq) => {
-            let extent = events::extent(&app.db, thread_id).await?;
-            if seq < 0 || seq > extent.last_seq {
-                let message = format!("the last event id must be between 0 and {}", extent.last_seq);
-                return Err(Error::malformed(message));
-            }
-            seq
-        }
+    let start = match from {
+        From::Natural => Some(events::natural_start(&app.db, thread_id).await? - 1),
+        From::Run(run) => events::first_of_run(&app.db, run).await?.map(|first| first - 1),
+        From::After(seq) => Some(seq),
     };
+    let extent = events::extent(&app.db, thread_id).await?;
+    let cursor = start.unwrap_or(extent.last_seq);
+    if cursor < 0 || cursor > extent.last_seq {
+        return Err(Error::malformed(format!("the last event id must be between 0 and {}", extent.last_seq)));
+    }
+    let over = cursor == extent.last_seq && !extent.active;
     let (app, ready) = (app.clone(), VecDeque::new());
-    Ok(Follow { app, thread_id, cursor, ready, subscription, behind: true, may_end: true })
+    Ok(Follow { app, thread_id, cursor, ready, subscription, behind: true, may_end: true, over })
+}
+
+/// A token with which somebody who cannot send headers follows this thread and does nothing else.
+pub async fn token(app: &App, caller: &Caller, thread: &str) -> Result<Issued> {
+    let found = threads::by_name(&app.db, caller.can(Scope::Read)?, thread).await?;
+    found.ok_or_else(|| Error::not_found("THREAD_NOT_FOUND", "no such thread"))?;
+    app.tokens.issue_stream(caller, thread, &app.clock)
 }
 
 impl Follow {
@@ -79,19 +90,24 @@ impl Follow {
         self.cursor
     }
 
-    /// The thread's events up to the cursor, for an encoder that has to know what is open.
-    pub async fn before_cursor(&self, app: &App) -> Result<Vec<Event>> {
-        let mut all: Vec<Event> = Vec::new();
-        loop {
-            let after = all.last().map_or(0, |e| e.seq);
-            let page = events::page(&app.db, self.thread_id, after, app.config.events.page).await?;
-            let done = page.len() < usize::try_from(app.config.events.page).unwrap_or(1)
-                || page.last().is_none_or(|e| e.seq >= self.cursor);
-            all.extend(page.into_iter().filter(|e| e.seq <= self.cursor));
-            if done {
-                return Ok(all);
-            }
+    /// Whether there was nothing after the cursor, and no run that could bring more, when this began.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Shows the events up to the cursor, a page at a time, to an encoder that has to know what is open: from the first of the
+    /// run that was under way there.
+    pub async fn before_cursor(&self, mut see: impl FnMut(&[Event]) -> Result<()>) -> Result<()> {
+        let limit = self.app.config.events.page;
+        let mut seen = events::first_of_started(&self.app.db, self.thread_id, self.cursor).await? - 1;
+        while seen < self.cursor {
+            let mut page = events::page(&self.app.db, self.thread_id, seen, limit).await?;
+            page.retain(|e| e.seq <= self.cursor);
+            let Some(last) = page.last() else { break };
+            seen = last.seq;
+            see(&page)?;
         }
+        Ok(())
     }
 
     /// The next event, waiting for it as long as a run of the thread has not ended; `None` when none is left that could bring

@@ -1,4 +1,5 @@
 //! Rows of stored objects. The row is written before its object and removed after it, so that an orphan of either kind can be told.
+use serde_json::json;
 use uuid::Uuid;
 
 use super::db::{Class, Db, FromRow, Row, Sql, Tx, query};
@@ -55,6 +56,12 @@ pub const SETTLE: Sql =
 pub const OWNED: Sql = Sql::both(
     "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND bucket = $2 AND path = $3 AND state <> 'pending'",
 );
+pub const OWNED_AMONG: Sql = Sql::each(
+    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND state = 'stored' AND (bucket, path) IN
+         (SELECT j.bucket, j.path FROM json_to_recordset($2::json) AS j (bucket TEXT, path TEXT))",
+    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND state = 'stored' AND (bucket, path) IN
+         (SELECT j.value ->> 'bucket', j.value ->> 'path' FROM json_each($2) AS j)",
+);
 pub const BY_PATH: Sql = Sql::both(
     "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE bucket = $1 AND path = $2 AND state <> 'pending'",
 );
@@ -68,7 +75,7 @@ pub const KNOWN: Sql = Sql::each(
     "SELECT path FROM attachments WHERE bucket = $1 AND path IN (SELECT j.value FROM json_each($2) AS j)",
 );
 pub const DELETE: Sql = Sql::both("DELETE FROM attachments WHERE id = $1 RETURNING id");
-pub const STATEMENTS: &[Sql] = &[INSERT, SETTLE, OWNED, BY_PATH, UNSETTLED, KNOWN, DELETE];
+pub const STATEMENTS: &[Sql] = &[INSERT, SETTLE, OWNED, OWNED_AMONG, BY_PATH, UNSETTLED, KNOWN, DELETE];
 
 /// Before the object is written.
 pub async fn insert(tx: &mut Tx, owner: &Owner, thread_id: Uuid, new: &Attachment, now: Timestamp) -> Result<()> {
@@ -85,6 +92,12 @@ pub async fn settle(db: &Db, id: Uuid, state: AttachmentState, size: i64, sha256
 
 pub async fn owned(db: &Db, owner: &Owner, bucket: &str, path: &str) -> Result<Option<Attachment>> {
     query(OWNED).bind(owner.as_str()).bind(bucket).bind(path).optional_as(db).await
+}
+
+/// Those of these (bucket, path) that are stored and the owner's.
+pub async fn owned_among(db: &Db, owner: &Owner, named: &[(&str, &str)]) -> Result<Vec<Attachment>> {
+    let named: Vec<_> = named.iter().map(|(bucket, path)| json!({ "bucket": bucket, "path": path })).collect();
+    query(OWNED_AMONG).bind(owner.as_str()).bind_json(&named)?.all(db).await
 }
 
 /// For a request whose signature has been checked.

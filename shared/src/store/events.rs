@@ -88,6 +88,12 @@ pub const FIRST_OF_ACTIVE: Sql = Sql::both(
      WHERE r.thread_id = $1 AND r.state IN ('queued', 'running', 'waiting')",
 );
 pub const FIRST_OF_LATEST: Sql = Sql::both("SELECT MAX(seq) AS seq FROM run_events WHERE thread_id = $1 AND kind = 'run.queued'");
+pub const FIRST_OF_RUN: Sql = Sql::both("SELECT MIN(seq) AS seq FROM run_events WHERE run_id = $1");
+/// The first event of the run that was executed last at a number, as far as the log tells.
+pub const FIRST_OF_STARTED: Sql = Sql::both(
+    "SELECT MIN(seq) AS seq FROM run_events WHERE run_id = (SELECT run_id FROM run_events
+         WHERE thread_id = $1 AND seq <= $2 AND kind = 'run.started' ORDER BY seq DESC LIMIT 1)",
+);
 pub const LAST_SEQS: Sql = Sql::each(
     "SELECT thread_id, last_seq FROM thread_heads
      WHERE thread_id IN (SELECT j.id::UUID FROM json_array_elements_text($1::json) AS j (id))",
@@ -100,8 +106,19 @@ pub const AGED: Sql = Sql::both(
 pub const RAISE_FIRST: Sql =
     Sql::both("UPDATE thread_heads SET first_seq = $2 WHERE thread_id = $1 AND first_seq < $2 RETURNING first_seq");
 pub const DELETE_BEFORE: Sql = Sql::both("DELETE FROM run_events WHERE thread_id = $1 AND seq < $2");
-pub const STATEMENTS: &[Sql] =
-    &[APPEND, PAGE, EXTENT, FIRST_OF_ACTIVE, FIRST_OF_LATEST, LAST_SEQS, AGED, RAISE_FIRST, DELETE_BEFORE];
+pub const STATEMENTS: &[Sql] = &[
+    APPEND,
+    PAGE,
+    EXTENT,
+    FIRST_OF_ACTIVE,
+    FIRST_OF_LATEST,
+    FIRST_OF_RUN,
+    FIRST_OF_STARTED,
+    LAST_SEQS,
+    AGED,
+    RAISE_FIRST,
+    DELETE_BEFORE,
+];
 
 pub async fn append(tx: &mut Tx, events: &[Append<'_>]) -> Result<()> {
     if !events.is_empty() {
@@ -126,6 +143,16 @@ pub async fn natural_start(db: &Db, thread_id: Uuid) -> Result<i64> {
         return Ok(seq);
     }
     Ok(query(FIRST_OF_LATEST).bind(thread_id).one(db).await?.get::<Option<i64>>("seq")?.unwrap_or(1))
+}
+
+/// The first event of a run; `None` when they are past retention.
+pub async fn first_of_run(db: &Db, run_id: Uuid) -> Result<Option<i64>> {
+    query(FIRST_OF_RUN).bind(run_id).one(db).await?.get("seq")
+}
+
+/// Where the run begins that was under way at `seq`; 1 when none was.
+pub async fn first_of_started(db: &Db, thread_id: Uuid, seq: i64) -> Result<i64> {
+    Ok(query(FIRST_OF_STARTED).bind(thread_id).bind(seq).one(db).await?.get::<Option<i64>>("seq")?.unwrap_or(1))
 }
 
 /// One statement for all the threads that a process follows.

@@ -1,5 +1,6 @@
 //! Taking work in: one transaction, one answer. Idempotency first, then multitask, then admission.
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -18,7 +19,7 @@ use crate::{
         Lane,
         caller::Owner,
         event::NewEvent,
-        message::NewMessage,
+        message::{MessageRole, NewMessage},
         new_id,
         run::{Multitask, Priority, RetryPolicy, RunKind, RunState},
     },
@@ -113,7 +114,8 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     if let Some(retried) = work.retry_of {
         steps::inherit(&mut tx, id, retried).await?;
     }
-    let added = Added { thread_id, run_id: id, messages: &work.messages, last_seq: head.last_message_seq };
+    let news = news(work, &head);
+    let added = Added { thread_id, run_id: id, messages: &news, last_seq: head.last_message_seq };
     messages::insert(&mut tx, &[added], now).await?;
     let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
     after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
@@ -174,6 +176,17 @@ async fn take_numbers(tx: &mut Tx, thread_id: Uuid, id: Uuid, work: &Work) -> Re
         candidate: due.then_some(id),
     };
     threads::advance(tx, thread_id, take).await
+}
+
+/// The messages that the thread takes from a client. An empty thread takes all: a conversation may have begun elsewhere. One that
+/// has a history keeps its own: an answer that only the client knows is one that was discarded or dropped here.
+fn news<'a>(work: &'a Work, head: &Head) -> Cow<'a, [NewMessage]> {
+    let is_answer = |m: &NewMessage| m.role == MessageRole::Assistant;
+    let had_none = usize::try_from(head.last_message_seq).is_ok_and(|last| last <= work.messages.len());
+    if had_none || !work.messages.iter().any(is_answer) {
+        return Cow::Borrowed(&work.messages);
+    }
+    Cow::Owned(work.messages.iter().filter(|m| !is_answer(m)).cloned().collect())
 }
 
 fn new_run(

@@ -14,7 +14,10 @@ use crate::{
         run::{Multitask, Priority, Run, RunState},
     },
     error::{Error, Result},
-    store::runs::view::{self, Filter},
+    store::{
+        runs::view::{self, Filter},
+        threads,
+    },
 };
 
 fn not_found() -> Error {
@@ -26,8 +29,17 @@ pub async fn get(app: &App, caller: &Caller, id: Uuid) -> Result<Run> {
 }
 
 /// Newest first; `filter.limit` of them.
+///
+/// # Errors
+/// `NotFound` when it names a thread that is not the caller's.
 pub async fn list(app: &App, caller: &Caller, filter: Filter) -> Result<Vec<Run>> {
-    view::list(&app.db, caller.can(Scope::Read)?, filter).await
+    let owner = caller.can(Scope::Read)?;
+    if let Some(thread) = &filter.thread
+        && threads::by_name(&app.db, owner, thread).await?.is_none()
+    {
+        return Err(Error::not_found("THREAD_NOT_FOUND", "no such thread"));
+    }
+    view::list(&app.db, owner, filter).await
 }
 
 /// Ends a run that has not ended, wherever it is executed; its children follow. Answers how the run stands then: an ended run

@@ -1,0 +1,50 @@
+//! `/agui`: a run for the stock AG-UI client, which posts and reads the answer as the stream.
+use std::time::Duration;
+
+use poem::web::Data;
+use poem_openapi::{OpenApi, param::Header};
+use runmill_shared::{
+    App,
+    services::{
+        runs::start,
+        stream::{From, follow},
+    },
+};
+
+use super::{
+    Reply,
+    agui::AguiEncoder,
+    input::RunAgentInput,
+    stream::{Encoder, EventStreamReply, Live},
+};
+use crate::{
+    Stopping,
+    http::{auth::Auth, body::Unchecked, trace::Trace},
+};
+
+/// The stock client cannot come back to a stream, so that a run that waits in silence keeps it for as long as any may.
+const IDLE: Duration = Duration::from_secs(3600);
+
+pub struct AguiApi;
+
+#[OpenApi]
+impl AguiApi {
+    /// Accepts a run as POST /runs does, and answers with its events in AG-UI's form. The run goes on when the client is gone.
+    #[oai(path = "/agui", method = "post", operation_id = "runAgent")]
+    #[expect(clippy::too_many_arguments, reason = "a parameter each")]
+    async fn run(
+        &self,
+        app: Data<&App>,
+        stopping: Stopping,
+        caller: Auth,
+        trace: Trace,
+        #[oai(name = "Idempotency-Key")] key: Header<Option<String>>,
+        body: Unchecked<RunAgentInput>,
+    ) -> Reply<EventStreamReply> {
+        let request = start::Request { body: &body.0, idempotency_key: key.0, trace: trace.0 };
+        let run = start::start(&app, &caller.0, request).await?;
+        let follow = follow(&app, &caller.0, &run.thread, From::Run(run.id)).await?;
+        let encoder = Encoder::Agui(Box::new(AguiEncoder::new(run.thread).only(run.id)));
+        Ok(Live { app: app.clone(), follow, encoder, idle: IDLE, until: Some(run.id), stopping: stopping.0 }.into_reply())
+    }
+}

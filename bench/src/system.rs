@@ -128,7 +128,6 @@ async fn start(dir: &TempDir, role: &str, name: &str, settings: &[(&str, &str)])
         ("RUNMILL_DATA_DIR", data.to_string_lossy().into_owned()),
         // Counted as ever, and never reached.
         ("RUNMILL_HTTP__REQUESTS_PER_MINUTE", "100000000".to_owned()),
-        ("RUNMILL_RUNS__MAX_QUEUED", "10000000".to_owned()),
         ("RUST_LOG", "warn".to_owned()),
     ];
     environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));

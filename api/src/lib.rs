@@ -32,6 +32,9 @@ pub fn routes(app: &App, setup: &Setup, stopping: CancellationToken) -> impl End
         .data(app.clone())
 }
 
+/// The dialects that have an OpenAPI document.
+pub const DIALECTS: [&str; 2] = ["agent", "platform"];
+
 /// The OpenAPI document of a dialect, `agent` or `platform`: JSON with a line end. `None` for any other name.
 pub fn openapi(dialect: &str) -> Option<String> {
     let document = match dialect {

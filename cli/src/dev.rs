@@ -8,7 +8,7 @@ use runmill_shared::{
     store::migrate::migrate,
     telemetry,
 };
-use runmill_worker::{asr::Asr, tools::Tools};
+use runmill_worker::asr::Asr;
 
 use crate::{lock, process, settings::Settings};
 
@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings) -> Result<u8> {
 }
 
 pub fn builtin_tools(config: &Config) -> Result<usize> {
-    Ok(Tools::builtin(config)?.count())
+    Ok(runmill_worker::builtin_tools(config)?)
 }
 
 /// Installs the process's recorder, if it is not there yet, and gives the metrics their units.

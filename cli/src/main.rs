@@ -71,7 +71,7 @@ fn main() -> ExitCode {
             Command::Api => api::run(&settings).await,
             Command::Worker => worker::run(&settings).await,
             Command::Migrate(args) => migrate::run(&settings, &args).await,
-            Command::Openapi(args) => openapi::run(&args).await,
+            Command::Openapi(args) => openapi::run(&args),
             Command::Doctor(args) => doctor::run(&settings, &args).await,
             Command::Run(args) => run::run(&settings, args).await,
             Command::Models(command) => models::run(&settings, command).await,

@@ -13,7 +13,7 @@ use runmill_shared::{
         new_id,
         run::{Claimed, RunState, RunUsage},
     },
-    services::runs::execution::{self, End, Last, Unit},
+    services::runs::execution::{self, End, Unit, Writes},
     store::sessions,
     tasks,
 };
@@ -140,7 +140,7 @@ impl TestApi {
     }
 
     pub async fn tell(&self, run: &Claimed, events: Vec<NewEvent>) {
-        let unit = Unit { run, events, steps: Vec::new() };
+        let unit = Unit { run, writes: Writes { events, ..Writes::default() } };
         assert_eq!(execution::flush(&self.app, vec![unit]).await.unwrap(), Vec::<Uuid>::new());
     }
 
@@ -164,7 +164,7 @@ impl TestApi {
         let finished = json!({ "messageId": message, "role": "assistant", "content": text });
         let said = NewMessage { id: message.into(), role: MessageRole::Assistant, body: MessageBody::text(text) };
         let events = vec![NewEvent::new(kind::MESSAGE_FINISHED, finished), NewEvent::finished(&result, usage, &[])];
-        let last = Last { events, steps: Vec::new(), messages: vec![said] };
+        let last = Writes { events, steps: Vec::new(), messages: vec![said] };
         let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
         execution::end(&self.app, run, end, last).await.unwrap();
     }

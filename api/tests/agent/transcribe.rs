@@ -9,7 +9,7 @@ use runmill_shared::{
         transcript::{Segment, Transcript},
     },
     jobs::Transcription,
-    services::runs::execution::{self, End, Last},
+    services::runs::execution::{self, End, Writes},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -57,7 +57,7 @@ async fn end(api: &TestApi, run: &Claimed, result: Result<Transcript, RunError>)
         Err(error) => NewEvent::failed(error, false),
     };
     let state = if result.is_ok() { RunState::Succeeded } else { RunState::Failed };
-    let last = Last { events: vec![event], ..Last::default() };
+    let last = Writes { events: vec![event], ..Writes::default() };
     execution::end(&api.app, run, End { state, result: value.as_ref(), error: result.as_ref().err(), usage: None }, last)
         .await
         .unwrap();

@@ -6,7 +6,10 @@ use runmill_shared::{
     clock::Clock,
     config::Config,
     domain::new_id,
-    store::{db::Db, migrate::pending},
+    store::{
+        db::{Db, Dedicated},
+        migrate::pending,
+    },
 };
 use runmill_worker::asr;
 
@@ -50,7 +53,7 @@ pub async fn database(config: &Config) -> Vec<Finding> {
 async fn open(config: &Config, sqlite: bool) -> Result<(Db, String)> {
     if !sqlite {
         // A pool would try again until its time is over, and not say why.
-        drop(Db::dedicated_postgres(config).await?);
+        drop(Dedicated::open(config).await?);
     }
     let db = Db::open(config).await?;
     let version = db.version().await?;

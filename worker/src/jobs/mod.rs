@@ -16,6 +16,7 @@ use runmill_shared::{
     },
     queue::Hint,
     services::runs::execution::{self, End},
+    telemetry,
 };
 use tracing::Instrument;
 
@@ -115,7 +116,8 @@ impl Handle for Jobs {
         let waited = self.app.clock.now().since(run.ready_at);
         metrics::histogram!("runmill_pickup_seconds", "lane" => lane.as_str()).record(waited);
         let run = Arc::new(run);
-        let span = tracing::info_span!("run", run = %run.id, kind = run.kind.as_str(), attempt = run.attempt + 1);
+        let span = tracing::info_span!("run", run = %run.id, kind = run.kind.as_str(), attempt = run.attempt + 1, trace_id = tracing::field::Empty);
+        telemetry::continue_from(run.trace.as_deref(), &span);
         match self.attend(&run, &mut entry).instrument(span).await {
             Ok(()) | Err(Failure::Lost) => {}
             // The row still says that this worker has it; the reconciler gives it back.

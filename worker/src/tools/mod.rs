@@ -108,10 +108,6 @@ impl Tools {
         self.0.keys().copied().collect()
     }
 
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
         self.0.get(name).map(|entry| Arc::clone(&entry.tool))
     }

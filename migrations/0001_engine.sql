@@ -77,7 +77,7 @@ CREATE INDEX runs_thread ON runs (thread_id, thread_order) WHERE state IN ('queu
 CREATE INDEX runs_lease ON runs (lease_owner) WHERE lease_owner IS NOT NULL;
 CREATE INDEX runs_queue_deadline ON runs (queue_deadline) WHERE state = 'queued' AND queue_deadline IS NOT NULL;
 CREATE INDEX runs_run_deadline ON runs (run_deadline) WHERE run_deadline IS NOT NULL;
-CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL AND state IN ('queued', 'running', 'waiting');
 CREATE INDEX runs_owner ON runs (owner, id);
 CREATE INDEX runs_ended ON runs (finished_at) WHERE finished_at IS NOT NULL;
 

@@ -10,10 +10,9 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     process::require_distributed(&config, "api")?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = process::shutdown()?;
-    let setup_config = config.clone();
     let app = App::open(config).await?;
     tracing::info!(platform = %listeners.platform_addr()?, ops = %listeners.ops_addr()?, "the API is starting");
-    let setup = Setup { builtin_tools: dev::builtin_tools(&setup_config)?, health: Health::of(&app) };
+    let setup = Setup { builtin_tools: runmill_worker::builtin_tools(&app.config)?, health: Health::of(&app) };
     dev::describe_metrics()?;
     serve(app.clone(), setup, listeners, shutdown).await?;
     app.db.close().await;

@@ -8,7 +8,7 @@ use runmill_shared::{
     store::migrate::migrate,
     telemetry,
 };
-use runmill_worker::asr::Asr;
+use runmill_worker::{asr::Asr, builtin_tools};
 
 use crate::{lock, process, settings::Settings};
 
@@ -40,10 +40,6 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     api.and(work).map(|()| 0)
 }
 
-pub fn builtin_tools(config: &Config) -> Result<usize> {
-    Ok(runmill_worker::builtin_tools(config)?)
-}
-
 /// Installs the process's recorder, if it is not there yet, and gives the metrics their units.
 pub fn describe_metrics() -> Result<()> {
     ops::recorder()?;
@@ -63,7 +59,7 @@ fn banner(config: &Config, platform: SocketAddr, operators: SocketAddr) -> Resul
     let body = r#"{"threadId":"t1","runId":"r1","messages":[{"id":"m1","role":"user","content":"What can you do?"}]}"#;
     Ok(format!(
         "Runmill {version}, everything in this process; data in {data}
-  API        http://{platform}  (documents and a try-out page: http://{platform}/docs)
+  API        http://{platform}  (to read and to try: /api/v1/agent/docs, accounts: /docs)
   Operators  http://{operators}/readyz, /livez and /metrics
   Sign-in    {sign_in}
   Model      {model}

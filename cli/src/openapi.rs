@@ -19,7 +19,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let text = runmill_api::openapi(&args.dialect).ok_or_else(|| Error::invalid("dialect", "there is no such document"))?;
+    let document = runmill_api::openapi(&args.dialect);
+    let text = document.ok_or_else(|| Error::not_found("NO_SUCH_DOCUMENT", "there is no such document"))?;
     if let Some(file) = &args.check {
         let kept = fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
         if kept.replace("\r\n", "\n") == text {

@@ -4,13 +4,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use runmill_shared::{
     App,
-    config::Config,
+    config::{Config, Secret},
     domain::{
         caller::{Caller, Scope},
         event::Event,
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
-        run::{Multitask, Priority, Run, RunKind},
+        run::{Run, RunKind},
         run_input::{RunInput, RunOptions},
     },
     services::{
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::database::TestDatabase;
+use crate::{database::TestDatabase, model_server::ModelServer};
 
 /// How long a test waits for what should come at once.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,7 +34,41 @@ pub struct TestApp {
     pub app: App,
     pub caller: Caller,
     database: TestDatabase,
-    worker: Option<(JoinHandle<runmill_shared::Result<()>>, CancellationToken)>,
+    worker: Option<TestWorker>,
+}
+
+/// A worker in the test's process; dropped, it dies.
+pub struct TestWorker {
+    task: JoinHandle<runmill_shared::Result<()>>,
+    shutdown: CancellationToken,
+}
+
+impl TestWorker {
+    pub fn start(app: &App) -> Self {
+        let shutdown = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "the test joins it")]
+        let task = tokio::spawn(runmill_worker::run(app.clone(), shutdown.clone()));
+        Self { task, shutdown }
+    }
+
+    /// As SIGTERM does; returns when it holds nothing any more.
+    pub async fn drain(mut self) -> Result<()> {
+        self.shutdown.cancel();
+        tokio::time::timeout(DEADLINE, &mut self.task).await.context("the worker did not drain")???;
+        Ok(())
+    }
+
+    /// As a crash does: nothing is put back, and the lease is not given up.
+    pub async fn kill(mut self) {
+        self.task.abort();
+        (&mut self.task).await.ok();
+    }
+}
+
+impl Drop for TestWorker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl TestApp {
@@ -53,19 +87,37 @@ impl TestApp {
         self.database.name()
     }
 
+    /// With a scripted model as the default one.
+    pub async fn with_model(database: TestDatabase, model: &ModelServer, tweak: impl FnOnce(&mut Config)) -> Result<Self> {
+        let with = |config: &mut Config| {
+            config.models.openai_base_url = model.base_url();
+            config.models.openai_api_key = Secret::new("sk-test");
+            config.models.default = "openai:test".into();
+            tweak(config);
+        };
+        Self::start(database, with).await
+    }
+
+    /// The handles of another process on the same database: what this one has in memory, it does not see.
+    pub async fn another(&self) -> Result<App> {
+        Ok(App::open((*self.app.config).clone()).await?)
+    }
+
     pub fn start_worker(&mut self) {
-        let shutdown = CancellationToken::new();
-        #[expect(clippy::disallowed_methods, reason = "the test joins it")]
-        let task = tokio::spawn(runmill_worker::run(self.app.clone(), shutdown.clone()));
-        self.worker = Some((task, shutdown));
+        self.worker = Some(TestWorker::start(&self.app));
     }
 
     /// Drains the worker, as SIGTERM does.
     pub async fn stop_worker(&mut self) -> Result<()> {
-        let Some((task, shutdown)) = self.worker.take() else { return Ok(()) };
-        shutdown.cancel();
-        tokio::time::timeout(DEADLINE, task).await.context("the worker did not drain")???;
-        Ok(())
+        let Some(worker) = self.worker.take() else { return Ok(()) };
+        worker.drain().await
+    }
+
+    /// The worker dies.
+    pub async fn kill_worker(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.kill().await;
+        }
     }
 
     /// Accepts a user's message as an agent run; `options` say how.
@@ -100,9 +152,9 @@ impl TestApp {
             hash: input.run_id.clone(),
             idempotency_key: None,
             messages,
-            priority: Priority::Normal,
+            priority: input.options.priority,
             run_at: input.options.run_at,
-            multitask: Multitask::Enqueue,
+            multitask: input.options.multitask,
             agent_id: input.options.agent_id.clone(),
             model: input.options.model.clone(),
             retry_of: None,
@@ -140,13 +192,5 @@ impl TestApp {
     /// All events of a thread, once every run of it has ended.
     pub async fn events(&self, thread: &str) -> Result<Vec<Event>> {
         self.events_until(thread, |_| false).await
-    }
-}
-
-impl Drop for TestApp {
-    fn drop(&mut self) {
-        if let Some((task, _)) = &self.worker {
-            task.abort();
-        }
     }
 }

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// A server on which a test may create databases: `postgres://user@host:port/postgres`.
 pub const SERVER: &str = "RUNMILL_TEST_DATABASE_URL";
 
+/// A Redis server for tests: `redis://…`.
+pub const REDIS: &str = "RUNMILL_TEST_REDIS_URL";
+
 /// A database of its own, migrated, and a data directory of its own. Keep it until the test is over: its drop removes both.
 pub struct TestDatabase {
     config: Config,
@@ -49,6 +52,20 @@ impl TestDatabase {
         #[expect(clippy::disallowed_methods, reason = "a setting of the tests and not of the product")]
         let url = std::env::var(SERVER).ok().filter(|url| !url.is_empty())?;
         Some(Self::postgres(&url).await.unwrap_or_else(|e| panic!("no Postgres database for the test on {SERVER}: {e:#}")))
+    }
+
+    /// As `postgres_from_env`, with the Redis server that `RUNMILL_TEST_REDIS_URL` names, under a prefix of its own: several apps
+    /// on it are several processes. `None` when either is not named.
+    ///
+    /// # Panics
+    /// As `postgres_from_env`.
+    pub async fn distributed_from_env() -> Option<Self> {
+        #[expect(clippy::disallowed_methods, reason = "a setting of the tests and not of the product")]
+        let url = std::env::var(REDIS).ok().filter(|url| !url.is_empty())?;
+        let mut database = Self::postgres_from_env().await?;
+        database.config.redis.url = Secret::new(url.as_str());
+        database.config.redis.prefix = format!("test-{}", new_id().simple());
+        Some(database)
     }
 
     async fn postgres(url: &str) -> Result<Self> {

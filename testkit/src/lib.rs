@@ -1,5 +1,6 @@
 //! The test kit: real protocol servers and the harness for whole-system tests.
 pub mod app;
+pub mod counting_server;
 pub mod database;
 pub mod http_server;
 pub mod ledger;

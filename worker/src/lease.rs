@@ -26,9 +26,9 @@ struct Inner {
 }
 
 impl Leases {
-    /// Opens a session and keeps it alive until `close`.
-    pub async fn open(app: &App, executions: Executions) -> Result<Self> {
-        let inner = Inner { app: app.clone(), session: watch::Sender::new(None), closed: CancellationToken::new() };
+    /// Opens a session and keeps it alive until `close`, or until `closed`.
+    pub async fn open(app: &App, executions: Executions, closed: CancellationToken) -> Result<Self> {
+        let inner = Inner { app: app.clone(), session: watch::Sender::new(None), closed };
         let leases = Self(Arc::new(inner));
         leases.0.session.send_replace(Some(leases::open(app).await?));
         if app.db.is_postgres() {
@@ -94,7 +94,7 @@ impl Leases {
     fn lose(&self, executions: &Executions, why: &str) {
         tracing::error!(why, runs = executions.len(), "this worker's lease is lost: it stops what it does and writes nothing");
         self.0.session.send_replace(None);
-        executions.stop_all(Stop::LeaseLost);
+        executions.stop_all(&Stop::LeaseLost);
         metrics::counter!("runmill_worker_fenced_total").increment(1);
     }
 

@@ -12,6 +12,7 @@ pub mod tools;
 use std::{collections::BTreeMap, sync::Arc};
 
 use runmill_shared::{App, Error, Result, domain::Lane, tasks};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,19 +29,34 @@ pub fn builtin_tools(config: &runmill_shared::config::Config) -> Result<usize> {
 }
 
 /// Executes runs until `shutdown`, then drains: nothing new is fetched, short work ends, the rest goes back to the queue with its
-/// journal. Returns when nothing is held any more.
+/// journal. Returns when nothing is held any more. Dropped before that, it leaves its runs as a worker that dies: nothing more is
+/// written, and the lease lapses.
 pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
     let executions = Executions::default();
-    let recorder = Recorder::start(&app, executions.clone());
-    let leases = Leases::open(&app, executions.clone()).await?;
+    let alive = Alive { executions: executions.clone(), ended: CancellationToken::new() };
+    let leases = Leases::open(&app, executions.clone(), alive.ended.child_token()).await?;
+    let recorder = Recorder::start(&app, executions.clone(), alive.ended.clone());
     let jobs = Arc::new(Jobs::new(&app, recorder.clone(), executions.clone(), leases.clone())?);
-    let reconciler = Reconciler::start(&app, leases.clone(), executions.clone());
-    listen_for_stops(&app, executions.clone());
-    drain_on(&app, shutdown.clone(), executions);
+    let reconciler = Reconciler::start(&app, leases.clone(), executions.clone(), alive.ended.child_token());
+    listen_for_stops(&app, executions.clone(), alive.ended.clone());
+    drain_on(&app, shutdown.clone(), executions, alive.ended.clone());
     let outcome = lanes::run_lanes(app.queue.clone(), &lane_sizes(&app)?, reconciler.ready_rows(), jobs, shutdown).await;
     reconciler.stop().await;
     leases.close().await;
     outcome
+}
+
+/// While it lives, so do the worker's background tasks.
+struct Alive {
+    executions: Executions,
+    ended: CancellationToken,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        self.executions.close(Stop::LeaseLost);
+    }
 }
 
 fn lane_sizes(app: &App) -> Result<BTreeMap<Lane, usize>> {
@@ -52,26 +68,28 @@ fn lane_sizes(app: &App) -> Result<BTreeMap<Lane, usize>> {
 }
 
 /// Runs that somebody else has ended stop here at once; those whose notice was lost are found by the reconciler.
-fn listen_for_stops(app: &App, executions: Executions) {
+fn listen_for_stops(app: &App, executions: Executions, ended: CancellationToken) {
     let mut stopped = app.live.stopped();
     tasks::spawn("listen for stops", async move {
-        loop {
-            match stopped.recv().await {
-                Ok(run_id) => executions.stop(run_id, Stop::Ended),
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        while let Some(notice) = ended.run_until_cancelled(stopped.recv()).await {
+            match notice {
+                Ok(run_id) => executions.ended(run_id),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
             }
         }
     });
 }
 
-fn drain_on(app: &App, shutdown: CancellationToken, executions: Executions) {
+fn drain_on(app: &App, shutdown: CancellationToken, executions: Executions, ended: CancellationToken) {
     let grace = app.config.worker.drain;
     tasks::spawn("drain", async move {
-        shutdown.cancelled().await;
+        if ended.run_until_cancelled(shutdown.cancelled()).await.is_none() {
+            return;
+        }
         let held = executions.len();
         tracing::info!(runs = held, "draining: nothing new is fetched; what does not end soon goes back to the queue");
         tokio::time::timeout(grace, executions.empty()).await.ok();
-        executions.stop_all(Stop::Drain);
+        executions.close(Stop::Drain);
     });
 }

@@ -48,9 +48,9 @@ struct Work {
 }
 
 impl Reconciler {
-    pub fn start(app: &App, leases: Leases, executions: Executions) -> Self {
+    /// Works until `stop`.
+    pub fn start(app: &App, leases: Leases, executions: Executions, stop: CancellationToken) -> Self {
         let work = Arc::new(Work { app: app.clone(), leases, executions, healthy: AtomicBool::new(true) });
-        let stop = CancellationToken::new();
         let task = tasks::spawn("reconcile", work.clone().run(stop.clone()));
         Self { work, stop, task }
     }
@@ -115,10 +115,9 @@ impl Work {
                 sweep::dead_workers(app, mine).await?;
             }
         }
-        sweep::notices(app).await?;
-        sweep::due(app).await?;
-        sweep::deadlines(app).await?;
-        sweep::strays(app).await?;
+        // Each by itself: what one of them cannot do must not keep the others from their work.
+        let swept = [sweep::notices(app).await, sweep::due(app).await, sweep::deadlines(app).await, sweep::strays(app).await];
+        swept.into_iter().collect::<Result<Vec<_>>>()?;
         for lane in Lane::ALL {
             // Without the queue the workers read the rows themselves.
             match sweep::lost_hints(app, lane).await {
@@ -135,10 +134,10 @@ impl Work {
         let rows = execution::held_by(&self.app, mine).await?;
         for (run_id, fence) in executed {
             if !rows.contains(&(run_id, fence))
-                && self.executions.is_known(run_id, fence)
+                && self.executions.is_executed(run_id, fence)
                 && !self.is_held(mine, run_id, fence).await?
             {
-                self.executions.stop(run_id, Stop::Ended);
+                self.executions.stop(run_id, fence, Stop::Ended);
             }
         }
         // A claim whose answer was lost: the row is ours and nobody executes it. Twice seen, so that one that has just ended is not meant.

@@ -31,7 +31,6 @@ pub struct AguiApi;
 impl AguiApi {
     /// Accepts a run as POST /runs does, and answers with its events in AG-UI's form. The run goes on when the client is gone.
     #[oai(path = "/agui", method = "post", operation_id = "runAgent")]
-    #[expect(clippy::too_many_arguments, reason = "a parameter each")]
     async fn run(
         &self,
         app: Data<&App>,

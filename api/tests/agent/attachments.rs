@@ -41,10 +41,10 @@ async fn a_file_is_stored_and_served_by_its_signed_url() {
         let url = signed["url"].as_str().unwrap();
         let path = url.strip_prefix(&format!("http://{}", api.address)).unwrap();
         let part = api.request(Method::GET, path).header("Range", "bytes=1-3").send().await.unwrap();
-        assert_eq!((part.status().as_u16(), part.headers()["content-range"].to_str().unwrap()), (206, "bytes 1-3/24"));
+        assert_eq!((part.status().as_u16(), part.headers()["content-range"].to_str().unwrap()), (206, "bytes 1-3/25"));
         assert_eq!(part.bytes().await.unwrap(), "PNG");
         let head = api.request(Method::HEAD, path).send().await.unwrap();
-        assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, "24"));
+        assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, "25"));
     }
 }
 

@@ -141,7 +141,7 @@ impl TestApi {
 
     pub async fn tell(&self, run: &Claimed, events: Vec<NewEvent>) {
         let unit = Unit { run, writes: Writes { events, ..Writes::default() } };
-        assert_eq!(execution::flush(&self.app, vec![unit]).await.unwrap(), Vec::<Uuid>::new());
+        assert!(execution::flush(&self.app, vec![unit]).await.unwrap().is_empty());
     }
 
     /// What a run tells that answers with one text, up to the last fragment.

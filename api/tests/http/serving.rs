@@ -98,7 +98,7 @@ async fn health_docs_and_the_document() {
     let (_, document) = read(server.get("/openapi.json").send().await.unwrap()).await;
     let login = &document["paths"]["/api/v1/auth/login"]["post"];
     assert!(login["requestBody"]["content"]["application/x-www-form-urlencoded"].is_object(), "{login}");
-    assert_eq!(login["responses"]["default"]["content"].as_object().unwrap().len(), 1);
+    assert_eq!(login["responses"]["401"]["content"].as_object().unwrap().len(), 1);
     let docs = server.get("/docs").send().await.unwrap();
     assert_eq!(docs.status(), 200);
     assert!(docs.text().await.unwrap().contains("swagger"));

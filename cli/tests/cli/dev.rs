@@ -73,6 +73,35 @@ fn it_starts_with_nothing_says_what_it_is_and_stops_in_good_order() {
 }
 
 #[test]
+fn a_run_is_answered_followed_and_seen_again_by_id() {
+    let dir = tempdir().unwrap();
+    let mut server = Running::start(&mut runmill(&dir, &[]));
+    let platform = address(&server.until("/events"), "API");
+    let client = |args: &[&str]| {
+        let mut command = runmill(&dir, args);
+        command.env("RUNMILL_PLATFORM_ADDR", &platform);
+        done(command)
+    };
+    let answered = client(&["run", "What can you do?", "--thread", "t1"]);
+    assert_eq!(answered.code, 0, "{}{}", answered.out, answered.err);
+    assert!(!answered.out.trim().is_empty());
+
+    let again = client(&["run", "--thread", "t1", "--resume-from", "0"]);
+    assert_eq!((again.code, &again.out), (0, &answered.out), "{}", again.err);
+    let events = client(&["run", "--thread", "t1", "--resume-from", "0", "--json"]).out;
+    let ids: Vec<_> =
+        events.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["id"].as_u64().unwrap()).collect();
+    assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
+    // At its end there is nothing more to say than how it ended.
+    let last = ids.len().to_string();
+    let nothing = client(&["run", "--thread", "t1", "--resume-from", &last]);
+    assert_eq!((nothing.code, nothing.out.as_str()), (0, ""), "{}", nothing.err);
+    assert_eq!(client(&["run", "--thread", "unknown"]).code, 2);
+    server.signal("-TERM");
+    assert_eq!(server.wait().code, 0);
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let dir = tempdir().unwrap();
     let mut server = Running::start(runmill(&dir, &[]).env("RUNMILL_HTTP__SHUTDOWN_GRACE", "1h"));

@@ -21,6 +21,7 @@ fn a_document_is_written_and_drift_is_found() {
     assert_eq!(drifted.code, 1);
     assert!(drifted.err.contains("--output platform.json"), "{}", drifted.err);
 
+    assert_eq!(done(runmill(&dir, &["openapi", "agent"])).code, 0);
     assert_eq!(done(runmill(&dir, &["openapi", "carrier-pigeon"])).code, 2);
     assert!(!dir.path().join("data").exists(), "a document needs no data directory");
 }

@@ -47,7 +47,8 @@ struct Followed {
 pub struct Subscription {
     hub: Arc<Hub>,
     thread_id: Uuid,
-    signals: broadcast::Receiver<Signal>,
+    /// `None` once it is being dropped.
+    signals: Option<broadcast::Receiver<Signal>>,
 }
 
 impl Live {
@@ -145,14 +146,15 @@ impl Hub {
         let mut threads = self.threads();
         let followed =
             threads.entry(thread_id).or_insert_with(|| Followed { signals: broadcast::channel(self.buffer).0, seen: 0 });
-        Subscription { hub: self.clone(), thread_id, signals: followed.signals.subscribe() }
+        Subscription { hub: self.clone(), thread_id, signals: Some(followed.signals.subscribe()) }
     }
 }
 
 impl Subscription {
     /// The next signal. A reader that fell too far behind is told to read the log.
     pub async fn next(&mut self) -> Signal {
-        match self.signals.recv().await {
+        let Some(signals) = &mut self.signals else { return std::future::pending().await };
+        match signals.recv().await {
             Ok(signal) => signal,
             Err(broadcast::error::RecvError::Lagged(_)) => Signal::Check,
             // The sender lives as long as its subscriptions: it is removed by the last one's drop.
@@ -164,7 +166,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut threads = self.hub.threads();
-        if threads.get(&self.thread_id).is_some_and(|f| f.signals.receiver_count() <= 1) {
+        // Under the lock: of two that leave at once, the second must see that the first is gone.
+        self.signals = None;
+        if threads.get(&self.thread_id).is_some_and(|f| f.signals.receiver_count() == 0) {
             threads.remove(&self.thread_id);
         }
     }

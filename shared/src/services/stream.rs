@@ -155,14 +155,16 @@ impl Follow {
     async fn read_page(&mut self) -> Result<()> {
         let limit = self.app.config.events.page;
         let page = events::page(&self.app.db, self.thread_id, self.cursor, limit).await?;
-        self.behind = i64::try_from(page.len()).unwrap_or(0) >= limit;
         if page.is_empty() {
             let first = events::extent(&self.app.db, self.thread_id).await?.first_seq;
+            // After the last await: dropped before it, the next call reads the page again.
+            self.behind = false;
             if first > self.cursor + 1 {
                 self.ready.push_back(Item::Gap { from: self.cursor + 1, to: first - 1 });
             }
             return Ok(());
         }
+        self.behind = i64::try_from(page.len()).unwrap_or(0) >= limit;
         self.push(page);
         Ok(())
     }

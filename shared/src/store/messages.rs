@@ -57,7 +57,10 @@ pub const BETWEEN: Sql = Sql::both(
      WHERE thread_id = $1 AND created_at >= $2 AND created_at < $3 ORDER BY seq",
 );
 pub const DROP_OF_RUN: Sql = Sql::both("DELETE FROM messages WHERE run_id = $1 RETURNING id");
-pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN];
+pub const TAKE_OVER: Sql = Sql::both(
+    "UPDATE messages SET run_id = $1 WHERE run_id = $2 AND EXISTS (SELECT 1 FROM runs WHERE id = $2 AND thread_order IS NULL)",
+);
+pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN, TAKE_OVER];
 
 /// What a run adds to its thread, numbered so that the last one is `last_seq`.
 pub struct Added<'a> {
@@ -72,7 +75,8 @@ pub async fn insert(tx: &mut Tx, added: &[Added<'_>], now: Timestamp) -> Result<
     let mut rows = Vec::new();
     for Added { thread_id, run_id, messages, last_seq } in added {
         let (thread_id, run_id) = (thread_id.simple().to_string(), run_id.simple().to_string());
-        for (message, seq) in messages.iter().rev().zip((1..=*last_seq).rev()) {
+        let first_seq = last_seq + 1 - i64::try_from(messages.len()).map_err(Error::internal)?;
+        for (message, seq) in messages.iter().zip(first_seq..) {
             rows.push(Insert {
                 thread_id: thread_id.clone(),
                 run_id: run_id.clone(),
@@ -113,4 +117,11 @@ impl FromRow for Id {
 /// Removes what a run brought and said; answers the ids.
 pub async fn drop_of_run(tx: &mut Tx, run_id: Uuid) -> Result<Vec<String>> {
     Ok(query(DROP_OF_RUN).bind(run_id).all::<Id>(tx).await?.into_iter().map(|id| id.0).collect())
+}
+
+/// Gives the messages of a run that ended before it had a place in its thread to the run that tries it again: they would never
+/// be seen with it.
+pub async fn take_over(tx: &mut Tx, by: Uuid, from: Uuid) -> Result<()> {
+    query(TAKE_OVER).bind(by).bind(from).execute(tx).await?;
+    Ok(())
 }

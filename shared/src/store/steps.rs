@@ -55,11 +55,12 @@ pub const ABANDON: Sql = Sql::each(
 );
 pub const OF_RUN: Sql =
     Sql::both("SELECT key, ordinal, kind, name, intent, result FROM run_steps WHERE run_id = $1 ORDER BY ordinal, key");
-/// A retry begins with the finished steps of the run that it retries.
+/// A retry begins with the finished steps of the run that it retries, and with the tool calls that were started and whose outcome
+/// is unknown: they may have taken effect.
 pub const INHERIT: Sql = Sql::both(
     "INSERT INTO run_steps (run_id, key, ordinal, kind, name, status, fence, intent, result, started_at, finished_at)
      SELECT $1, key, ordinal, kind, name, status, 0, intent, result, started_at, finished_at FROM run_steps
-     WHERE run_id = $2 AND status = 'finished'",
+     WHERE run_id = $2 AND (status = 'finished' OR kind = 'tool')",
 );
 pub const OPEN_MODEL_CALL: Sql = Sql::both(
     "SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1",

@@ -81,9 +81,10 @@ pub const ADVANCE_MANY: Sql = Sql::each(
 );
 pub const HEAD: Sql =
     Sql::both("SELECT last_seq, first_seq, last_message_seq, last_order, head_run_id FROM thread_heads WHERE thread_id = $1");
+/// The second condition on the state is the index's own: without it SQLite does not see that the index has all it needs.
 pub const HAND_ON: Sql = Sql::both(
     "UPDATE thread_heads SET head_run_id = (SELECT id FROM runs WHERE thread_id = $1 AND state = 'queued'
-         AND thread_order IS NOT NULL ORDER BY thread_order LIMIT 1)
+         AND state IN ('queued', 'running', 'waiting') AND thread_order IS NOT NULL ORDER BY thread_order LIMIT 1)
      WHERE thread_id = $1 AND head_run_id = $2 RETURNING head_run_id",
 );
 pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, ADVANCE_MANY, HEAD, HAND_ON];

@@ -71,12 +71,11 @@ impl Writer {
         let session = baton.session()?;
         session.clean().await?;
         let savepoint = session.open;
-        if savepoint {
-            session.connection.execute("SAVEPOINT turn").await?;
-        } else {
-            session.connection.execute("BEGIN IMMEDIATE").await?;
-            session.open = true;
-        }
+        // Said first: a caller that goes away while the statement runs leaves it done or not done, and both are undone alike.
+        session.undo = if savepoint { Undo::Savepoint } else { Undo::Transaction };
+        session.connection.execute(if savepoint { "SAVEPOINT turn" } else { "BEGIN IMMEDIATE" }).await?;
+        session.undo = Undo::Nothing;
+        session.open = true;
         Ok(Turn { baton, savepoint, finished: false })
     }
 
@@ -163,8 +162,10 @@ impl Session {
         match std::mem::replace(&mut self.undo, Undo::Nothing) {
             Undo::Nothing => {}
             Undo::Savepoint => {
-                self.connection.execute("ROLLBACK TO turn").await?;
-                self.connection.execute("RELEASE turn").await?;
+                // No such savepoint: it was never made, or released whole by a caller that did not wait for the answer.
+                if self.connection.execute("ROLLBACK TO turn").await.is_ok() {
+                    self.connection.execute("RELEASE turn").await?;
+                }
             }
             Undo::Transaction => {
                 self.open = false;

@@ -13,7 +13,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    pub(super) async fn opened(&self) {
+    pub(crate) async fn opened(&self) {
         // The sender is ours, so that the channel cannot close while we wait.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }

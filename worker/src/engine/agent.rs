@@ -78,7 +78,9 @@ pub async fn execute(app: &App, recorder: &Recorder, tools: &Tools, run: Arc<Cla
     this.iterate().await
 }
 
+/// What the model may call. A client's tool takes the place of ours of the same name: providers refuse a name that comes twice.
 fn offered(tools: &Tools, agent: &Agent, input: &AgentRun, is_child: bool) -> Vec<ToolSpec> {
+    let is_clients = |name: &str| input.tools.iter().any(|t| t.name == name);
     let builtin = tools.specs(&agent.tools).into_iter().map(|(name, description, parameters)| ToolSpec {
         name: name.to_owned(),
         description: description.to_owned(),
@@ -89,7 +91,8 @@ fn offered(tools: &Tools, agent: &Agent, input: &AgentRun, is_child: bool) -> Ve
         description: t.description.clone(),
         parameters: t.parameters.clone(),
     });
-    builtin.chain(calls::specs(&agent.tools, is_child)).chain(client).collect()
+    let ours = builtin.chain(calls::specs(&agent.tools, is_child)).filter(|spec| !is_clients(&spec.name));
+    ours.chain(client).collect()
 }
 
 impl Loop<'_> {
@@ -165,7 +168,7 @@ impl Loop<'_> {
 
     /// `Some`: the run was parked.
     async fn call_tools(&mut self, ours: &[Placed<'_>]) -> Result<Option<Left>, Failure> {
-        while let Some(waiting) = calls::execute(self.app, &mut self.journal, self.tools, ours).await? {
+        while let Some(waiting) = calls::execute(self.app, &mut self.journal, self.tools, &self.request.tools, ours).await? {
             if self.park(&waiting).await? {
                 return Ok(Some(Left::Parked));
             }

@@ -1,4 +1,5 @@
 //! The tool calls of one answer: journaled before and after, in parallel; those that have to wait let the run be parked.
+use futures::{StreamExt, stream::FuturesUnordered};
 use runmill_shared::{
     App,
     clock::Timestamp,
@@ -68,12 +69,24 @@ enum Progress {
     Child(Uuid),
 }
 
-/// Executes the calls that have not finished. `Some`: the run has to wait before it can go on.
-pub async fn execute(app: &App, journal: &mut Journal, tools: &Tools, calls: &[Placed<'_>]) -> Result<Option<Waiting>, Failure> {
-    let open: Vec<_> = calls.iter().filter(|c| journal.finished(&c.key).is_none()).collect();
-    run_plain(app, journal, tools, &open).await?;
+/// Executes the calls that have not finished. `offered` is what the model may call: a name that it makes up, or remembers from
+/// elsewhere, is not executed. `Some`: the run has to wait before it can go on.
+pub async fn execute(
+    app: &App,
+    journal: &mut Journal,
+    tools: &Tools,
+    offered: &[ToolSpec],
+    calls: &[Placed<'_>],
+) -> Result<Option<Waiting>, Failure> {
+    let open = calls.iter().filter(|c| journal.finished(&c.key).is_none());
+    let (known, unknown): (Vec<_>, Vec<_>) = open.partition(|c| offered.iter().any(|o| o.name == c.call.name));
+    for placed in unknown {
+        refuse(journal, placed, offered).await?;
+    }
+    let (waiting, plain): (Vec<_>, Vec<_>) = known.into_iter().partition(|c| TOOLS.contains(&c.call.name.as_str()));
+    run_plain(app, journal, tools, &plain).await?;
     let (mut until, mut children): (Option<Timestamp>, Vec<Uuid>) = (None, Vec::new());
-    for placed in open.iter().filter(|c| TOOLS.contains(&c.call.name.as_str())) {
+    for placed in waiting {
         match advance(app, journal, placed).await? {
             Progress::Result(result) => finish(journal, placed, result, Duration::ZERO).await?,
             Progress::Until(at) => until = Some(until.map_or(at, |u| u.min(at))),
@@ -87,53 +100,61 @@ pub async fn execute(app: &App, journal: &mut Journal, tools: &Tools, calls: &[P
     })
 }
 
-/// The calls of ordinary tools, all at once.
-async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, open: &[&Placed<'_>]) -> Result<(), Failure> {
-    let plain: Vec<_> = open.iter().filter(|c| !TOOLS.contains(&c.call.name.as_str())).collect();
-    let mut starts = Vec::new();
-    let mut unknown = Vec::new();
-    for placed in &plain {
-        let again = journal.step(&placed.key).is_some();
-        let idempotent = tools.get(&placed.call.name).is_none_or(|t| t.idempotent(&placed.call.arguments));
-        if again && !idempotent {
-            unknown.push(placed.key.clone());
-            continue;
-        }
-        let intent = json!({ "toolCallId": placed.call.id, "arguments": placed.call.arguments });
-        starts.push(journal.starting(&placed.key, StepKind::Tool, &placed.call.name, intent));
-    }
-    if !starts.is_empty() {
-        journal.commit(Vec::new(), starts, Vec::new()).await?;
-    }
+async fn refuse(journal: &mut Journal, placed: &Placed<'_>, offered: &[ToolSpec]) -> Result<(), Failure> {
+    let names: Vec<_> = offered.iter().map(|o| o.name.as_str()).collect();
+    let message = format!("there is no tool named {:?}; there are {}", placed.call.name, names.join(", "));
+    start(journal, placed, StepKind::Tool, json!({ "toolCallId": placed.call.id })).await?;
+    finish(journal, placed, failed(&ToolError::new("UNKNOWN_TOOL", message)), Duration::ZERO).await
+}
+
+/// The calls of ordinary tools, all at once. Each result is kept as it comes: a crash does not forget what is known.
+async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, plain: &[&Placed<'_>]) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     let _stop_with_us = cancel.clone().drop_guard();
-    let outcomes = futures::future::join_all(plain.iter().map(|placed| {
-        let is_unknown = unknown.contains(&placed.key);
+    let (mut starts, mut running) = (Vec::new(), FuturesUnordered::new());
+    for placed in plain {
+        let earlier = journal.step(&placed.key).map(|s| s.intent.clone());
+        let again = earlier.is_some();
+        let step_key = idempotency_key(journal, placed, earlier.as_ref());
+        let is_unknown = again && tools.get(&placed.call.name).is_some_and(|t| !t.idempotent(&placed.call.arguments));
+        if !is_unknown {
+            let intent = json!({ "toolCallId": placed.call.id, "arguments": placed.call.arguments, "idempotencyKey": step_key });
+            starts.push(journal.starting(&placed.key, StepKind::Tool, &placed.call.name, intent));
+        }
         let cx = ToolContext {
-            step_key: format!("{}:{}", journal.run.root_run_id, placed.key),
+            step_key,
             clock: app.clock.clone(),
             cancel: cancel.clone(),
             timeout: app.config.tools.timeout,
             max_output_bytes: app.config.tools.max_output_bytes,
         };
-        async move {
-            let started = Instant::now();
-            let outcome = if is_unknown {
-                let told = "the worker stopped while this tool was running: it may have taken effect, and was not called again";
-                Err(ToolError::new("OUTCOME_UNKNOWN", told))
-            } else {
-                tools.call(&placed.call.name, &cx, placed.call.arguments.clone()).await
-            };
-            (outcome, started.elapsed())
-        }
-    }))
-    .await;
-    for (placed, (outcome, took)) in plain.iter().zip(outcomes) {
+        running.push(async move { (*placed, call(tools, placed.call, cx, is_unknown).await) });
+    }
+    if !starts.is_empty() {
+        journal.commit(Vec::new(), starts, Vec::new()).await?;
+    }
+    while let Some((placed, (result, took))) = running.next().await {
         metrics::histogram!("runmill_tool_seconds", "tool" => placed.call.name.clone()).record(took);
-        let result = outcome.map_or_else(|e| failed(&e), |ok| json!({ "ok": ok }));
         finish(journal, placed, result, took).await?;
     }
     Ok(())
+}
+
+/// What makes two tries of a call the same: kept with its first start, so that a retry of the run, which inherits it, says the same.
+fn idempotency_key(journal: &Journal, placed: &Placed<'_>, earlier: Option<&Value>) -> String {
+    let kept = earlier.and_then(|intent| intent["idempotencyKey"].as_str());
+    kept.map_or_else(|| format!("{}:{}", journal.run.id, placed.key), str::to_owned)
+}
+
+async fn call(tools: &Tools, call: &ToolCall, cx: ToolContext, is_unknown: bool) -> (Value, Duration) {
+    let started = Instant::now();
+    let outcome = if is_unknown {
+        let told = "the worker stopped while this tool was running: it may have taken effect, and was not called again";
+        Err(ToolError::new("OUTCOME_UNKNOWN", told))
+    } else {
+        tools.call(&call.name, &cx, call.arguments.clone()).await
+    };
+    (outcome.map_or_else(|e| failed(&e), |ok| json!({ "ok": ok })), started.elapsed())
 }
 
 fn failed(e: &ToolError) -> Value {

@@ -15,13 +15,14 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Unit, Writes},
+    services::runs::execution::{self, Fenced, Unit, Writes},
     tasks,
 };
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Failure;
@@ -60,10 +61,14 @@ struct Pending {
 }
 
 impl Recorder {
-    pub fn start(app: &App, executions: Executions) -> Self {
+    /// Writes until `ended`.
+    pub fn start(app: &App, executions: Executions, ended: CancellationToken) -> Self {
         let (work, flushed) = (Notify::new(), Notify::new());
         let recorder = Self(Arc::new(Inner { app: app.clone(), executions, state: Mutex::default(), work, flushed }));
-        tasks::spawn("recorder", recorder.clone().write());
+        let writing = recorder.clone().write();
+        tasks::spawn("recorder", async move {
+            ended.run_until_cancelled(writing).await;
+        });
         recorder
     }
 
@@ -109,6 +114,14 @@ impl Recorder {
         }
     }
 
+    /// Drops what the run has said and is not written: its execution may not write any more.
+    pub fn forget(&self, run: &Claimed) {
+        let mut state = self.state();
+        if state.pending.get(&run.id).is_some_and(|p| p.run.fence == run.fence) {
+            state.pending.remove(&run.id);
+        }
+    }
+
     async fn write(self) {
         let mut last = Instant::now();
         loop {
@@ -118,6 +131,9 @@ impl Recorder {
             }
             self.gather(last).await;
             let batch = self.state().next_batch();
+            if batch.is_empty() {
+                continue;
+            }
             last = Instant::now();
             metrics::histogram!("runmill_flush_runs").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
             self.flush(batch).await;
@@ -157,7 +173,7 @@ impl Recorder {
     }
 
     /// Tries until the database answers, or nothing in the batch is executed here any more.
-    async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Uuid>, Error> {
+    async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Fenced>, Error> {
         let mut pause = Duration::from_millis(50);
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
@@ -173,14 +189,14 @@ impl Recorder {
     }
 
     fn is_executed(&self, run: &Claimed) -> bool {
-        self.0.executions.is_known(run.id, run.fence)
+        self.0.executions.is_executed(run.id, run.fence)
     }
 
-    fn settle(&self, batch: Vec<Pending>, lost: &[Uuid]) {
+    fn settle(&self, batch: Vec<Pending>, lost: &[Fenced]) {
         for one in batch {
-            let is_lost = lost.contains(&one.run.id);
+            let is_lost = lost.contains(&Fenced { id: one.run.id, fence: one.run.fence });
             if is_lost {
-                self.0.executions.stop(one.run.id, Stop::Ended);
+                self.0.executions.stop(one.run.id, one.run.fence, Stop::Ended);
             }
             for waiting in one.waiting {
                 waiting.send(if is_lost { Err(Failure::Lost) } else { Ok(()) }).ok();
@@ -191,7 +207,7 @@ impl Recorder {
     fn refuse(&self, one: Pending, e: &Error) {
         tracing::error!(run = %one.run.id, error = %e, "what a run says cannot be written");
         let error = RunError::new("UNWRITABLE", "what the run produced could not be stored", false);
-        self.0.executions.stop(one.run.id, Stop::Unwritable(error.clone()));
+        self.0.executions.stop(one.run.id, one.run.fence, Stop::Unwritable(error.clone()));
         for waiting in one.waiting {
             waiting.send(Err(Failure::Run { error: error.clone(), retry_after: None })).ok();
         }

@@ -8,17 +8,17 @@ use async_trait::async_trait;
 use futures::{FutureExt, future::BoxFuture};
 use rand::Rng;
 use runmill_shared::{
-    App, Error, Result,
+    App, Error, ErrorKind, Result,
     domain::{
         Lane,
-        event::NewEvent,
+        event::{NewEvent, kind},
         run::{Claimed, RunError, RunKind, RunState},
     },
     queue::Hint,
-    services::runs::execution::{self, End},
+    services::runs::execution::{self, End, Writes},
     telemetry,
 };
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     asr::Asr,
@@ -76,13 +76,16 @@ impl Jobs {
 
     async fn stopped(&self, run: &Arc<Claimed>, stop: Stop) -> Result<(), Failure> {
         match stop {
-            Stop::Ended | Stop::LeaseLost => Err(Failure::Lost),
+            Stop::Ended | Stop::LeaseLost => {
+                self.recorder.forget(run);
+                Err(Failure::Lost)
+            }
             Stop::Unwritable(error) => {
                 self.recorder.take(run.id).await;
                 self.fail(run, error, None).await
             }
             Stop::Drain => {
-                self.recorder.commit(run, execution::Writes::default()).await?;
+                self.recorder.commit(run, Writes::default()).await?;
                 Ok(execution::release(&self.app, run).await?)
             }
         }
@@ -90,25 +93,41 @@ impl Jobs {
 
     /// Tries again later, or ends the run, as its policy says.
     async fn fail(&self, run: &Claimed, error: RunError, retry_after: Option<Duration>) -> Result<(), Failure> {
-        let mut last = self.recorder.take(run.id).await;
         let delay = error.retryable.then(|| run.policy.delay(run.attempt + 1, rand::rng().random(), retry_after)).flatten();
+        let last = self.recorder.take(run.id).await;
+        match self.leave_failed(run, &error, delay, last).await {
+            // What it said last is what cannot be written: the failure must not hang on it.
+            Err(e) if e.kind == ErrorKind::Internal => {
+                tracing::error!(error = %e, "a run fails without its last words");
+                Ok(self.leave_failed(run, &error, delay, Writes::default()).await?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn leave_failed(&self, run: &Claimed, error: &RunError, delay: Option<Duration>, mut last: Writes) -> Result<()> {
         if let Some(delay) = delay {
             tracing::info!(code = error.code, ?delay, "the run is tried again");
-            return Ok(execution::back_off(&self.app, run, &error, delay, last).await?);
+            return execution::back_off(&self.app, run, error, delay, last).await;
         }
+        last.events.extend(half_said(&self.app, run, &last).await?);
         tracing::info!(code = error.code, "the run failed");
-        last.events.extend(execution::half_said(&self.app, run).await?);
-        last.events.push(NewEvent::failed(&error, false));
-        let end = End { state: RunState::Failed, result: None, error: Some(&error), usage: None };
-        Ok(execution::end(&self.app, run, end, last).await?)
+        last.events.push(NewEvent::failed(error, false));
+        let end = End { state: RunState::Failed, result: None, error: Some(error), usage: None };
+        execution::end(&self.app, run, end, last).await
     }
 }
 
 #[async_trait]
 impl Handle for Jobs {
     async fn handle(&self, hint: Hint, lane: Lane) -> Result<Outcome> {
+        // The hint of a run that is leaving is kept by its entry.
         let Some(mut entry) = self.executions.claim(hint.run_id) else { return Ok(Outcome::Done) };
-        let session = self.leases.session().await;
+        let session = tokio::select! {
+            biased;
+            _ = entry.stopped() => return Ok(Outcome::PutBack),
+            session = self.leases.session() => session,
+        };
         let Some(run) = execution::claim(&self.app, hint.run_id, session).await? else {
             return Ok(Outcome::Done);
         };
@@ -116,9 +135,14 @@ impl Handle for Jobs {
         let waited = self.app.clock.now().since(run.ready_at);
         metrics::histogram!("runmill_pickup_seconds", "lane" => lane.as_str()).record(waited);
         let run = Arc::new(run);
-        let span = tracing::info_span!("run", run = %run.id, kind = run.kind.as_str(), attempt = run.attempt + 1, trace_id = tracing::field::Empty);
+        let span =
+            tracing::info_span!("run", run = %run.id, kind = run.kind.as_str(), attempt = run.attempt + 1, trace_id = Empty);
         telemetry::continue_from(run.trace.as_deref(), &span);
-        match self.attend(&run, &mut entry).instrument(span).await {
+        let outcome = self.attend(&run, &mut entry).instrument(span).await;
+        if run.kind == RunKind::Transcription {
+            transcription::tidy(self, &run).await;
+        }
+        match outcome {
             Ok(()) | Err(Failure::Lost) => {}
             // The row still says that this worker has it; the reconciler gives it back.
             Err(Failure::Unavailable(e)) => tracing::warn!(run = %run.id, error = %e, "left to the reconciler"),
@@ -126,6 +150,20 @@ impl Handle for Jobs {
                 return Err(Error::internal(format!("run {} could not be ended: {}", run.id, error.message)));
             }
         }
-        Ok(Outcome::Done)
+        Ok(if entry.leave() { Outcome::PutBack } else { Outcome::Done })
     }
+}
+
+/// What closes an answer that would stay open once `last` is written.
+async fn half_said(app: &App, run: &Claimed, last: &Writes) -> Result<Option<NewEvent>> {
+    let mut open = execution::open_message(app, run).await?;
+    for event in &last.events {
+        let message = event.data["messageId"].as_str();
+        match event.kind {
+            kind::MESSAGE_STARTED => open = message.map(str::to_owned),
+            kind::MESSAGE_FINISHED if open.as_deref() == message => open = None,
+            _ => {}
+        }
+    }
+    Ok(open.map(|id| NewEvent::discarded(&id)))
 }

@@ -35,10 +35,19 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     last.events.push(NewEvent::finished(&result, runmill_shared::domain::run::RunUsage::default(), &[]));
     let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
     execution::end(&jobs.app, run, end, last).await?;
-    if let Err(e) = attachments::remove(&jobs.app, input.attachment_id, &input.path).await {
+    Ok(Left::Ended)
+}
+
+/// Removes the recording of a run that has ended, however it did. What is missed here is left to the sweeper.
+pub async fn tidy(jobs: &Jobs, run: &Claimed) {
+    let Ok(input) = serde_json::from_value::<Transcription>(run.input.clone()) else { return };
+    let outcome = async {
+        let ended = execution::outcomes(&jobs.app, &[run.id]).await?.iter().any(|o| o.state.is_ended());
+        if ended { attachments::remove(&jobs.app, input.attachment_id, &input.path).await } else { Ok(()) }
+    };
+    if let Err(e) = outcome.await {
         tracing::debug!(error = %e, "the recording is left to the sweeper");
     }
-    Ok(Left::Ended)
 }
 
 async fn listen(jobs: &Jobs, run: &Arc<Claimed>, wav: bytes::Bytes) -> Result<Transcript, Failure> {

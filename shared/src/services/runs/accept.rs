@@ -3,7 +3,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
@@ -80,13 +80,16 @@ impl From<view::Earlier> for Accepted {
 /// `Conflict` when the run's name or key was used with another body, or the thread is busy and the work does not want to wait;
 /// `Limited` when the lane is full.
 pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
-    let mut tries = 0;
+    let (began, mut tries) = (Instant::now(), 0);
     loop {
         tries += 1;
         match try_accept(app, owner, work).await {
             // Another request with the same name or key was faster: it is there to be found now.
             Err(e) if e.code == "DUPLICATE" && tries < 3 => {}
-            outcome => return outcome,
+            outcome => {
+                metrics::histogram!("runmill_accept_seconds", "kind" => work.kind.as_str()).record(began.elapsed());
+                return outcome;
+            }
         }
     }
 }
@@ -94,16 +97,17 @@ pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
 async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
+    // Its lock first: of two equal requests at once, the second must find the first and not meet it in the thread.
+    let thread_id = threads::ensure(&mut tx, new_id(), owner, &work.thread, work.listed, now).await?;
     if let Some(earlier) = find_earlier(app, &mut tx, owner, work, now).await? {
         return Ok(earlier);
     }
-    let thread_id = threads::ensure(&mut tx, new_id(), owner, &work.thread, work.listed, now).await?;
     let mut after = After::default();
     make_room(&mut tx, &mut after, thread_id, work, now).await?;
-    app.admission.check(app, work.kind.lane()).await?;
+    app.admission.check(app, &mut tx, work.kind.lane()).await?;
     let id = new_id();
     let head = take_numbers(&mut tx, thread_id, id, work).await?;
-    let is_head = work.run_at.is_none_or(|at| at <= now) && head.run_id == Some(id);
+    let is_head = work.run_at.is_none() && head.run_id == Some(id);
     moves::insert(&mut tx, new_run(app, owner, work, id, thread_id, &head, now)?).await?;
     if let Some(key) = &work.idempotency_key {
         let kept = view::keep_key(&mut tx, owner, key, &work.hash, id, now, keys_from(app, now)).await?;
@@ -113,6 +117,7 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     }
     if let Some(retried) = work.retry_of {
         steps::inherit(&mut tx, id, retried).await?;
+        messages::take_over(&mut tx, id, retried).await?;
     }
     let news = news(work, &head);
     let added = Added { thread_id, run_id: id, messages: &news, last_seq: head.last_message_seq };
@@ -241,14 +246,15 @@ struct Sample {
 const FRESH: Duration = Duration::from_millis(200);
 
 impl Admission {
-    async fn check(&self, app: &App, lane: Lane) -> Result<()> {
+    /// In the caller's transaction: a second connection, asked for while the first is held, is one that all wait for.
+    async fn check(&self, app: &App, tx: &mut Tx, lane: Lane) -> Result<()> {
         let (now, most) = (app.clock.now(), app.config.runs.max_queued);
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
         let queued = match known {
             Some(sample) if now.since(sample.at) < FRESH && sample.queued < most => sample.queued,
             _ => {
                 let limit = i64::try_from(most).unwrap_or(i64::MAX);
-                let queued = u64::try_from(sweep::depth(&app.db, lane, limit).await?).unwrap_or(0);
+                let queued = u64::try_from(sweep::depth(tx, lane, limit).await?).unwrap_or(0);
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now });
                 queued
             }

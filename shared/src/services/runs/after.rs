@@ -95,14 +95,15 @@ impl After {
         let app = app.clone();
         let (ready, notices, stopped) = (self.ready, self.notices, self.stopped);
         tasks::spawn("after a commit", async move {
-            for (lane, run_id) in stopped {
-                app.queue.remove(lane, run_id).await.ok();
-            }
             hint(&app, &ready).await;
             for notice in notices {
                 if let Err(e) = sweep::apply_notice(&app, &notice).await {
                     tracing::warn!(error = %e, "a notice is left to the reconciler");
                 }
+            }
+            // Last, because it only tidies up, and each waits for its time-out while Redis is away.
+            for (lane, run_id) in stopped {
+                app.queue.remove(lane, run_id).await.ok();
             }
         });
     }

@@ -62,10 +62,10 @@ pub async fn end(app: &App, id: Uuid, reason: &str) -> Result<bool> {
     Ok(ended)
 }
 
-/// A new run with the same input that goes on after the last finished step of one that failed or was cancelled.
+/// A new run with the same input that goes on after the last finished step of one that has ended.
 ///
 /// # Errors
-/// `Conflict` when the run has not ended, or succeeded.
+/// `Conflict` when the run has not ended.
 pub async fn retry(app: &App, caller: &Caller, id: Uuid, trace: Option<String>) -> Result<Accepted> {
     let owner = caller.can(Scope::Write)?;
     let run = view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)?;

@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+pub use crate::store::runs::Fenced;
+
 /// The code of the error that says that a run is no longer this execution's.
 pub const LOST: &str = "RUN_LOST";
 
@@ -37,6 +39,10 @@ pub fn lost() -> Error {
 
 fn source(run: &Claimed) -> Source<'_> {
     Source { thread_id: run.thread_id, run_id: run.id, run: &run.external_id, fence: run.fence }
+}
+
+fn fenced(run: &Claimed) -> Fenced {
+    Fenced { id: run.id, fence: run.fence }
 }
 
 /// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
@@ -54,9 +60,9 @@ pub struct Unit<'a> {
     pub writes: Writes,
 }
 
-/// Writes the events, steps and messages of many runs in one transaction. Answers which runs were lost; a run whose part cannot be
-/// written fails the whole call, and the caller bisects.
-pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
+/// Writes the events, steps and messages of many runs in one transaction. Answers which executions were lost; a run whose part
+/// cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was claimed again.
+pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
     let now = app.clock.now();
     let mut units = units;
     units.sort_by_key(|u| u.run.thread_id);
@@ -64,13 +70,13 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Uuid>> {
     // Heads by id, then runs by id: the one lock order.
     let take: Vec<_> = units.iter().map(|u| (u.run.thread_id, u.writes.numbers())).collect();
     let heads = threads::advance_many(&mut tx, &take).await?;
-    let held: Vec<_> = units.iter().map(|u| (u.run.id, u.run.fence)).collect();
+    let held: Vec<_> = units.iter().map(|u| fenced(u.run)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
-    if mine.len() < units.len() {
+    if held.iter().any(|h| !mine.contains(h)) {
         // The numbers of a lost run must not be taken: start again without it.
         drop(tx);
-        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&u.run.id));
-        let mut all: Vec<_> = lost.iter().map(|u| u.run.id).collect();
+        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&fenced(u.run)));
+        let mut all: Vec<_> = lost.iter().map(|u| fenced(u.run)).collect();
         if !kept.is_empty() {
             all.extend(Box::pin(flush(app, kept)).await?);
         }
@@ -291,10 +297,9 @@ pub async fn context(app: &App, run: &Claimed) -> Result<Vec<crate::domain::mess
     messages::context(&app.db, run.thread_id, run.id).await
 }
 
-/// What closes an answer that was being streamed, for an execution that ends in the middle of one.
-pub async fn half_said(app: &App, run: &Claimed) -> Result<Option<NewEvent>> {
-    let message = steps::open_message(&app.db, run.id).await?;
-    Ok(message.map(|id| NewEvent::discarded(&id)))
+/// The id of the message that the run was streaming, if the journal has a model call that has not ended.
+pub async fn open_message(app: &App, run: &Claimed) -> Result<Option<String>> {
+    steps::open_message(&app.db, run.id).await
 }
 
 /// The runs, with their fences, that the database says a session executes.

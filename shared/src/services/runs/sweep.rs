@@ -56,7 +56,10 @@ pub async fn apply_notice(app: &App, notice: &Notice) -> Result<bool> {
 pub async fn notices(app: &App) -> Result<usize> {
     let pending = outbox::pending(&app.db, app.config.worker.batch).await?;
     for notice in &pending {
-        apply_notice(app, notice).await?;
+        if let Err(e) = apply_notice(app, notice).await {
+            // One that cannot be applied must not hold up those behind it.
+            tracing::error!(error = %e, notice = %notice.id, run = %notice.run_id, "a notice cannot be applied");
+        }
     }
     Ok(pending.len())
 }

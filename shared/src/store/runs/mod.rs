@@ -28,6 +28,19 @@ pub struct Ready {
     pub score: i64,
 }
 
+/// One execution of a run: the fence of its claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fenced {
+    pub id: Uuid,
+    pub fence: i64,
+}
+
+impl FromRow for Fenced {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { id: row.get("id")?, fence: row.get("fence")? })
+    }
+}
+
 fn lane(row: &Row) -> Result<Lane> {
     let lane: String = row.get("lane")?;
     Lane::parse(&lane).ok_or_else(|| Error::internal(format!("a stored run has the lane {lane}")))

@@ -1,10 +1,13 @@
 //! The transitions of one run. Each names the state it leaves; a worker's also name its fence, so that one that was replaced
 //! writes nothing. The caller holds the lock of the thread's head where the thread may be handed on.
+//!
+//! A run is found by its id and by nothing else: `state || ''` keeps Postgres from a partial index of some state, which is the cheaper
+//! plan while few runs are in it, and is kept when there are a hundred thousand.
 use uuid::Uuid;
 
 use super::{
     super::db::{Class, Db, Sql, Tx, query},
-    Ready,
+    Fenced, Ready,
 };
 use crate::{
     clock::Timestamp,
@@ -63,65 +66,67 @@ pub const INSERT: Sql = Sql::both(
 pub const CLAIM: Sql = Sql::both(
     "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = $2, queue_deadline = NULL, waiting_for = NULL,
          started_at = COALESCE(started_at, $3), run_deadline = $3 + run_left
-     WHERE id = $1 AND state = 'queued' AND ready AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = $2 AND s.expires_at > $3)
+     WHERE id = $1 AND state || '' = 'queued' AND ready
+       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = $2 AND s.expires_at > $3)
      RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
          lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, agent_id, model, input, trace,
          dispatch_score + priority * 300000000 AS ready_at",
 );
 /// The fence check: the row stays locked until the transaction ends.
 pub const HOLD: Sql = Sql::each(
-    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state = 'running' FOR NO KEY UPDATE",
-    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state = 'running'",
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running' FOR NO KEY UPDATE",
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'",
 );
 /// As `HOLD`, for many at once; locked in the order of their ids.
 pub const HOLD_MANY: Sql = Sql::each(
-    "SELECT r.id FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
-     WHERE r.state = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r",
-    "SELECT r.id FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
-     WHERE r.state = 'running'",
+    "SELECT r.id, r.fence FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
+     WHERE r.state || '' = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r",
+    "SELECT r.id, r.fence FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
+     WHERE r.state || '' = 'running'",
 );
 pub const END: Sql = Sql::both(
-    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, fence = fence + 1, lease_owner = NULL, run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id",
+    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, fence = fence + 1, lease_owner = NULL,
+         run_deadline = NULL
+     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id",
 );
 /// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.
 pub const END_FROM_OUTSIDE: Sql = Sql::both(
     "UPDATE runs SET state = $2, error = $3, finished_at = $4, fence = fence + 1, ready = FALSE, lease_owner = NULL,
          run_deadline = NULL, queue_deadline = NULL, wake_at = NULL, due_at = NULL, waiting_for = NULL
-     WHERE id = $1 AND state IN ('queued', 'running', 'waiting') RETURNING id",
+     WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting') RETURNING id",
 );
 pub const PARK: Sql = Sql::both(
     "UPDATE runs SET state = 'waiting', fence = fence + 1, lease_owner = NULL, waiting_for = $4, wake_at = $5,
          run_left = run_deadline - $6, run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND wake_seq = $3 AND state = 'running' RETURNING id",
+     WHERE id = $1 AND fence = $2 AND wake_seq = $3 AND state || '' = 'running' RETURNING id",
 );
-pub const WAKE_SEQ: Sql = Sql::both("SELECT wake_seq FROM runs WHERE id = $1 AND fence = $2 AND state = 'running'");
+pub const WAKE_SEQ: Sql = Sql::both("SELECT wake_seq FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'");
 pub const WAKE: Sql = Sql::both(
     "UPDATE runs SET wake_seq = wake_seq + 1, wake_at = NULL,
          ready = (ready OR state = 'waiting'), hinted_at = $2,
          dispatch_score = CASE WHEN state = 'waiting' THEN $2 - priority * 300000000 ELSE dispatch_score END,
          state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END
-     WHERE id = $1 AND state IN ('queued', 'running', 'waiting')
+     WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting')
      RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
 );
 pub const BACK_OFF: Sql = Sql::both(
     "UPDATE runs SET state = 'queued', ready = FALSE, attempt = attempt + 1, fence = fence + 1, lease_owner = NULL, due_at = $3,
          run_left = run_deadline - $4, run_deadline = NULL, error = $5
-     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id",
+     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id",
 );
 /// Back to the queue, with its old place in it.
 pub const RELEASE: Sql = Sql::both(
     "UPDATE runs SET state = 'queued', ready = TRUE, fence = fence + 1, lease_owner = NULL, hinted_at = $3,
          run_left = run_deadline - $3, run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING id, lane, dispatch_score",
+     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id, lane, dispatch_score",
 );
 pub const MAKE_READY: Sql = Sql::both(
     "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
-     WHERE id = $1 AND state = 'queued' RETURNING id, lane, dispatch_score",
+     WHERE id = $1 AND state || '' = 'queued' RETURNING id, lane, dispatch_score",
 );
 /// A delayed run that is due takes its place in its thread.
 pub const JOIN_ORDER: Sql = Sql::both(
-    "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state = 'queued' AND thread_order IS NULL RETURNING id",
+    "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state || '' = 'queued' AND thread_order IS NULL RETURNING id",
 );
 pub const STATEMENTS: &[Sql] =
     &[INSERT, CLAIM, HOLD, HOLD_MANY, END, END_FROM_OUTSIDE, PARK, WAKE_SEQ, WAKE, BACK_OFF, RELEASE, MAKE_READY, JOIN_ORDER];
@@ -167,10 +172,9 @@ pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<bool> {
     Ok(query(HOLD).bind(id).bind(fence).optional(tx).await?.is_some())
 }
 
-/// Which of `(run, fence)` are still their executions'.
-pub async fn hold_many(tx: &mut Tx, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>> {
-    let list: Vec<_> =
-        held.iter().map(|(id, fence)| serde_json::json!({ "id": id.simple().to_string(), "fence": fence })).collect();
+/// Which of these are still their executions'.
+pub async fn hold_many(tx: &mut Tx, held: &[Fenced]) -> Result<Vec<Fenced>> {
+    let list: Vec<_> = held.iter().map(|h| serde_json::json!({ "id": h.id.simple().to_string(), "fence": h.fence })).collect();
     query(HOLD_MANY).bind_json(&list)?.all(tx).await
 }
 

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::{
-    super::db::{Class, Db, FromRow, Row, Sql, query},
-    Ready,
+    super::db::{Class, Db, FromRow, On, Row, Sql, query},
+    Fenced, Ready,
 };
 use crate::{clock::Timestamp, domain::Lane, error::Result};
 
@@ -168,24 +168,13 @@ pub async fn strays(db: &Db, batch: i64) -> Result<Vec<Uuid>> {
     query(STRAYS).bind(batch).all(db).await
 }
 
-pub struct Fenced {
-    pub id: Uuid,
-    pub fence: i64,
-}
-
-impl FromRow for Fenced {
-    fn from_row(row: &Row) -> Result<Self> {
-        Ok(Self { id: row.get("id")?, fence: row.get("fence")? })
-    }
-}
-
 pub async fn still_mine(db: &Db, session: Uuid) -> Result<Vec<Fenced>> {
     query(STILL_MINE).bind(session).all(db).await
 }
 
 /// How many runs wait in a lane, counted up to `most`.
-pub async fn depth(db: &Db, lane: Lane, most: i64) -> Result<i64> {
-    query(DEPTH).bind(lane.as_str()).bind(most).one(db).await?.get("n")
+pub async fn depth<'a>(on: impl Into<On<'a>>, lane: Lane, most: i64) -> Result<i64> {
+    query(DEPTH).bind(lane.as_str()).bind(most).one(on).await?.get("n")
 }
 
 /// When the oldest of the first runs of a lane became ready.

@@ -44,7 +44,7 @@ pub const KEEP_KEY: Sql = Sql::both(
      ON CONFLICT (owner, key) DO UPDATE SET body_hash = $3, run_id = $4, created_at = $5
      WHERE idempotency_keys.created_at <= $6 RETURNING run_id AS id",
 );
-pub const INPUT: Sql = Sql::both("SELECT input, input_hash, thread_order FROM runs WHERE id = $1 AND owner = $2");
+pub const INPUT: Sql = Sql::both("SELECT input, input_hash FROM runs WHERE id = $1 AND owner = $2");
 pub const STATES: Sql = Sql::each(
     "SELECT id, state, result, error FROM runs WHERE id IN (SELECT j.id::UUID FROM json_array_elements_text($1::json) AS j (id))",
     "SELECT id, state, result, error FROM runs WHERE id IN (SELECT unhex(j.value) FROM json_each($1) AS j)",
@@ -121,13 +121,11 @@ pub struct Input {
     /// JSON.
     pub input: String,
     pub input_hash: String,
-    pub thread_order: Option<i64>,
 }
 
 pub async fn input(tx: &mut Tx, owner: &Owner, id: Uuid) -> Result<Option<Input>> {
     let row = query(INPUT).bind(id).bind(owner.as_str()).optional(tx).await?;
-    row.map(|r| Ok(Input { input: r.get("input")?, input_hash: r.get("input_hash")?, thread_order: r.get("thread_order")? }))
-        .transpose()
+    row.map(|r| Ok(Input { input: r.get("input")?, input_hash: r.get("input_hash")? })).transpose()
 }
 
 /// How a child run stands.

@@ -1,0 +1,219 @@
+//! The run engine on real databases: each statement, each service, and what they promise when many use them at once. Every test
+//! runs on SQLite, and on Postgres too when the environment names a server.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+mod accept;
+mod cancel;
+mod layers;
+mod log;
+mod plans;
+mod processes;
+mod races;
+mod recovery;
+mod statements;
+mod store;
+mod stress;
+mod transitions;
+mod waiting;
+
+use std::{future::Future, time::Duration};
+
+use runmill_shared::{
+    app::App,
+    clock::{Clock, Timestamp},
+    config::Config,
+    domain::{
+        caller::{Caller, Owner},
+        event::{Event, NewEvent},
+        message::{MessageBody, MessageRole, NewMessage},
+        new_id,
+        run::{Claimed, Multitask, Priority, Run, RunKind, RunState, RunUsage},
+    },
+    services::runs::{
+        accept::{Accepted, Work, accept},
+        control,
+        execution::{self, End, Last},
+    },
+    store::{
+        db::{FromRow, Row, Sql, Tx, query},
+        events,
+    },
+};
+use runmill_testkit::database::{TestDatabase, databases};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const START: Timestamp = Timestamp(1_700_000_000_000_000);
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(20);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An `App` on a database of its own, with a clock that stands still.
+struct World {
+    app: App,
+    name: &'static str,
+    database: TestDatabase,
+}
+
+async fn worlds() -> Vec<World> {
+    worlds_with(|_| {}).await
+}
+
+async fn worlds_with(change: impl Fn(&mut Config)) -> Vec<World> {
+    let mut all = Vec::new();
+    for database in databases().await {
+        all.push(World::open(database, &change).await);
+    }
+    all
+}
+
+impl World {
+    async fn open(database: TestDatabase, change: &impl Fn(&mut Config)) -> Self {
+        let mut config = database.config();
+        change(&mut config);
+        let mut app = App::open(config).await.unwrap();
+        app.clock = Clock::manual(START);
+        Self { app, name: database.name(), database }
+    }
+
+    fn later(&self, d: Duration) {
+        self.app.clock.advance(d);
+    }
+
+    async fn tx(&self) -> Tx {
+        self.app.db.begin().await.unwrap()
+    }
+
+    async fn accept(&self, thread: &str, run: &str) -> Accepted {
+        accept(&self.app, &owner(), &work(thread, run)).await.unwrap()
+    }
+
+    /// By a session of its own.
+    async fn claim(&self, id: Uuid) -> Claimed {
+        execution::claim(&self.app, id, new_id()).await.unwrap().expect("it is ready")
+    }
+
+    async fn started(&self, thread: &str, run: &str) -> Claimed {
+        let id = self.accept(thread, run).await.id;
+        self.claim(id).await
+    }
+
+    async fn finish(&self, run: &Claimed) {
+        finish(&self.app, run).await.unwrap();
+    }
+
+    async fn run(&self, id: Uuid) -> Run {
+        control::get(&self.app, &Caller::local(), id).await.unwrap()
+    }
+
+    async fn state(&self, id: Uuid) -> RunState {
+        self.run(id).await.state
+    }
+
+    /// A number of a run's row.
+    async fn column(&self, id: Uuid, column: &str) -> Option<i64> {
+        let text = format!("SELECT {column} AS n FROM runs WHERE id = $1");
+        query(sql(text)).bind(id).one(&self.app.db).await.unwrap().get("n").unwrap()
+    }
+
+    async fn is_ready(&self, id: Uuid) -> bool {
+        self.column(id, "CASE WHEN ready THEN CAST(1 AS BIGINT) ELSE 0 END").await == Some(1)
+    }
+
+    async fn execute(&self, text: &str) {
+        let mut tx = self.tx().await;
+        query(sql(text.to_owned())).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn count(&self, from: &str) -> i64 {
+        query(sql(format!("SELECT COUNT(*) AS n FROM {from}"))).one(&self.app.db).await.unwrap().get("n").unwrap()
+    }
+
+    async fn thread_of(&self, id: Uuid) -> Uuid {
+        self.run(id).await.thread_id
+    }
+
+    async fn log(&self, thread_id: Uuid) -> Vec<Event> {
+        events::page(&self.app.db, thread_id, 0, 100_000).await.unwrap()
+    }
+
+    async fn kinds(&self, run: Uuid) -> Vec<String> {
+        let log = self.log(self.thread_of(run).await).await;
+        log.into_iter().filter(|e| e.run_id == run).map(|e| e.kind).collect()
+    }
+
+    /// What holds at every moment: gapless logs, one active run a thread, heads that name the first live run, and only heads ready.
+    async fn check(&self) {
+        let holes = "(SELECT thread_id FROM run_events GROUP BY thread_id
+             HAVING COUNT(*) <> MAX(seq) - MIN(seq) + 1) AS holes";
+        assert_eq!(self.count(holes).await, 0, "{}: a log has a hole", self.name);
+        let ends = "thread_heads h WHERE last_seq <> COALESCE((SELECT MAX(seq) FROM run_events e WHERE e.thread_id = h.thread_id), first_seq - 1)";
+        assert_eq!(self.count(ends).await, 0, "{}: a head and its log disagree", self.name);
+        let heads = "thread_heads h WHERE EXISTS (SELECT 1 FROM runs r WHERE r.thread_id = h.thread_id AND r.thread_order IS NOT NULL
+             AND r.state IN ('queued', 'running', 'waiting')) AND (h.head_run_id IS NULL OR h.head_run_id <> (SELECT r.id FROM runs r
+             WHERE r.thread_id = h.thread_id AND r.thread_order IS NOT NULL AND r.state IN ('queued', 'running', 'waiting')
+             ORDER BY r.thread_order LIMIT 1))";
+        assert_eq!(self.count(heads).await, 0, "{}: a head is not the first live run of its thread", self.name);
+        let strays = "runs r JOIN thread_heads h ON h.thread_id = r.thread_id
+             WHERE (r.ready OR r.state IN ('running', 'waiting')) AND (h.head_run_id IS NULL OR h.head_run_id <> r.id)";
+        assert_eq!(self.count(strays).await, 0, "{}: a run is active and not the head", self.name);
+        let claims =
+            "runs WHERE (state = 'running') <> (lease_owner IS NOT NULL) OR (state = 'running') <> (run_deadline IS NOT NULL)
+             OR (ready AND state <> 'queued') OR (wake_at IS NOT NULL AND state <> 'waiting')
+             OR (state IN ('succeeded', 'failed', 'cancelled')) <> (finished_at IS NOT NULL)";
+        assert_eq!(self.count(claims).await, 0, "{}: a row contradicts itself", self.name);
+    }
+}
+
+fn sql(text: String) -> Sql {
+    Sql::both(Box::leak(text.into_boxed_str()))
+}
+
+fn owner() -> Owner {
+    Caller::local().can(runmill_shared::domain::caller::Scope::Write).unwrap().clone()
+}
+
+fn work(thread: &str, run: &str) -> Work {
+    Work {
+        kind: RunKind::Agent,
+        thread: thread.to_owned(),
+        listed: true,
+        run: run.to_owned(),
+        input: "{}".to_owned(),
+        hash: format!("hash of {run}"),
+        idempotency_key: None,
+        messages: vec![message(&format!("m-{run}"), "hello")],
+        priority: Priority::Normal,
+        run_at: None,
+        multitask: Multitask::Enqueue,
+        agent_id: None,
+        model: None,
+        retry_of: None,
+        trace: None,
+    }
+}
+
+fn message(id: &str, text: &str) -> NewMessage {
+    NewMessage { id: id.to_owned(), role: MessageRole::User, body: MessageBody::text(text) }
+}
+
+fn delta(text: &str) -> NewEvent {
+    NewEvent::new("text.delta", json!({ "messageId": "m", "delta": text }))
+}
+
+async fn finish(app: &App, run: &Claimed) -> runmill_shared::Result<()> {
+    let (result, usage) = (json!("done"), RunUsage { input_tokens: 1, output_tokens: 2 });
+    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+    let last = Last { events: vec![NewEvent::finished(&result, usage, &[])], ..Last::default() };
+    execution::end(app, run, end, last).await
+}
+
+/// Waits until `condition` answers true.
+async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < LIMIT, "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! The statements that run all the time read an index that holds little more than what they look for.
+use runmill_shared::store::{
+    db::{Tx, Value},
+    events, outbox,
+    runs::{moves, sweep},
+    sessions, threads,
+};
+
+use super::*;
+
+struct Plan {
+    name: &'static str,
+    statement: Sql,
+    values: Vec<Value>,
+    /// Indexes that the plan must read.
+    sqlite: &'static [&'static str],
+    postgres: &'static [&'static str],
+}
+
+fn hot() -> Vec<Plan> {
+    let (id, lane, n) = (Value::from(new_id()), Value::from("runs"), Value::from(START));
+    let plan = |name, statement, values: &[&Value], sqlite, postgres| Plan {
+        name,
+        statement,
+        values: values.iter().map(|v| (*v).clone()).collect(),
+        sqlite,
+        postgres,
+    };
+    vec![
+        plan("claim", moves::CLAIM, &[&id, &id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("hold", moves::HOLD, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("wake", moves::WAKE, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("release", moves::RELEASE, &[&id, &n, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("make ready", moves::MAKE_READY, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("lost hints", sweep::LOST_HINTS, &[&lane, &n, &n, &n, &n], &["runs_ready"], &["runs_ready"]),
+        plan("ready", sweep::READY, &[&lane, &n], &["runs_ready"], &["runs_ready"]),
+        plan("backed off", sweep::BACKED_OFF, &[&n, &n], &["runs_due"], &["runs_due"]),
+        plan("delayed", sweep::DELAYED, &[&n, &n], &["runs_due"], &["runs_due"]),
+        plan("timers", sweep::TIMERS, &[&n, &n], &["runs_wake"], &["runs_wake"]),
+        plan("orphaned", sweep::ORPHANED, &[&id, &n, &n], &["runs_lease"], &["runs_lease"]),
+        plan("still mine", sweep::STILL_MINE, &[&id], &["runs_lease"], &["runs_lease"]),
+        plan("queued too long", sweep::QUEUED_TOO_LONG, &[&n, &n], &["runs_queue_deadline"], &["runs_queue_deadline"]),
+        plan("run too long", sweep::RUN_TOO_LONG, &[&n, &n], &["runs_run_deadline"], &["runs_run_deadline"]),
+        plan("strays", sweep::STRAYS, &[&n], &["runs_parent"], &["runs_parent"]),
+        plan("depth", sweep::DEPTH, &[&lane, &n], &["runs_queued"], &["runs_queued"]),
+        plan("oldest", sweep::OLDEST, &[&lane], &["runs_ready"], &["runs_ready"]),
+        plan("forget runs", sweep::FORGET_RUNS, &[&n, &n], &["runs_ended"], &["runs_ended"]),
+        plan("hand on", threads::HAND_ON, &[&id, &id], &["runs_thread"], &["runs_thread"]),
+        plan("children", outbox::CHILDREN, &[&id], &["runs_parent"], &["runs_parent"]),
+        plan("expired", sessions::EXPIRED, &[&n, &id], &["runs_lease"], &["runs_lease"]),
+        plan("close", sessions::CLOSE, &[&id, &n], &["runs_lease"], &["runs_lease"]),
+        plan("page", events::PAGE, &[&id, &n, &n], &["sqlite_autoindex_run_events_1"], &["run_events_pkey"]),
+        plan("extent", events::EXTENT, &[&id], &["runs_thread"], &["runs_thread"]),
+        plan(
+            "first of active",
+            events::FIRST_OF_ACTIVE,
+            &[&id],
+            &["runs_thread", "run_events_run"],
+            &["runs_thread", "run_events_run"],
+        ),
+        plan("aged", events::AGED, &[&n, &n], &["run_events_age"], &["run_events_age"]),
+    ]
+}
+
+struct Line(String);
+
+impl FromRow for Line {
+    fn from_row(row: &Row) -> runmill_shared::Result<Self> {
+        row.get("detail").or_else(|_| row.get("QUERY PLAN")).map(Self)
+    }
+}
+
+async fn explain(tx: &mut Tx, plan: &Plan) -> Vec<String> {
+    let (postgres, sqlite) =
+        (format!("EXPLAIN {}", plan.statement.postgres), format!("EXPLAIN QUERY PLAN {}", plan.statement.sqlite));
+    let statement = Sql::each(Box::leak(postgres.into_boxed_str()), Box::leak(sqlite.into_boxed_str()));
+    let asked = plan.values.iter().fold(query(statement), |q, value| q.bind(value.clone()));
+    asked.all::<Line>(tx).await.unwrap_or_else(|e| panic!("{}: {e}", plan.name)).into_iter().map(|l| l.0).collect()
+}
+
+/// Rows enough for a planner to see what a scan would cost, in every state.
+async fn fill(w: &World) {
+    let id = if w.app.db.is_postgres() { "gen_random_uuid()" } else { "randomblob(16)" };
+    let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)";
+    w.accept("t", "a").await;
+    let thread = "(SELECT id FROM threads LIMIT 1)";
+    w.execute(&format!(
+        "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
+             hinted_at, fence, attempt, crashes, wake_seq, wake_at, lease_owner, queue_deadline, run_deadline, run_left, policy,
+             parent_run_id, input, input_hash, created_at, finished_at)
+         {numbers} SELECT {id}, 'local', {thread}, 'r' || i, 'agent', 'runs',
+             CASE i % 40 WHEN 0 THEN 'queued' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' ELSE 'succeeded' END, i % 80 = 0, i, 0, i,
+             CASE WHEN i % 400 = 0 THEN i END, 0, 0, 0, 0, 0, CASE WHEN i % 40 = 2 THEN i END, CASE WHEN i % 40 = 1 THEN {id} END,
+             CASE WHEN i % 40 = 0 THEN i END, CASE WHEN i % 40 = 1 THEN i END, 0, '{{}}', CASE WHEN i % 100 = 1 THEN {id} END, '', '', i,
+             CASE WHEN i % 40 > 2 THEN i END FROM n"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
+         {numbers} SELECT {thread}, i + 1, {id}, 0, 'text.delta', '', i FROM n"
+    ))
+    .await;
+    w.execute("ANALYZE").await;
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes() {
+    for w in worlds().await {
+        for filled in [false, true] {
+            if filled {
+                fill(&w).await;
+            } else if w.app.db.is_postgres() {
+                continue; // An empty table is scanned, and rightly.
+            }
+            let mut tx = w.tx().await;
+            if w.app.db.is_postgres() {
+                query(sql("SET LOCAL enable_seqscan = off".into())).execute(&mut tx).await.unwrap();
+            }
+            let mut wrong = Vec::new();
+            for plan in hot() {
+                let lines = explain(&mut tx, &plan).await;
+                let expected = if w.app.db.is_postgres() { plan.postgres } else { plan.sqlite };
+                let is_used = expected.iter().all(|index| lines.iter().any(|l| l.contains(index)));
+                if !is_used || lines.iter().any(|l| is_scan(l)) {
+                    wrong.push((plan.name, expected, lines));
+                }
+            }
+            assert!(wrong.is_empty(), "{}: {wrong:#?}", w.name);
+        }
+    }
+}
+
+/// Whether a line reads a whole table of runs or events, where no index limits it to what it looks for.
+fn is_scan(line: &str) -> bool {
+    // `e` is also what AGED calls the rows that it has found.
+    let sqlite = ["SCAN runs", "SCAN r", "SCAN c", "SCAN run_events"];
+    let whole = sqlite.contains(&line) || line.contains("Seq Scan on run");
+    whole && !line.contains("USING")
+}

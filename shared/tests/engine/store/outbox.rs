@@ -1,0 +1,47 @@
+use runmill_shared::store::outbox::{self, NoticeKind};
+
+use super::{super::*, NASTY};
+
+#[tokio::test]
+async fn a_notice_is_taken_once_and_read_in_order() {
+    for w in worlds().await {
+        let (a, b) = (new_id(), new_id());
+        let mut tx = w.tx().await;
+        let first = outbox::send(&mut tx, a, NoticeKind::Wake, NASTY, START).await.unwrap();
+        outbox::send(&mut tx, b, NoticeKind::Cancel, "b", START).await.unwrap();
+        tx.commit().await.unwrap();
+        let pending = outbox::pending(&w.app.db, 10).await.unwrap();
+        let seen: Vec<_> = pending.iter().map(|n| (n.run_id, n.kind, n.reason.as_str())).collect();
+        assert_eq!(seen, [(a, NoticeKind::Wake, NASTY), (b, NoticeKind::Cancel, "b")], "{}", w.name);
+        assert_eq!(outbox::pending(&w.app.db, 1).await.unwrap().len(), 1);
+        let mut tx = w.tx().await;
+        assert!(outbox::take(&mut tx, first.id).await.unwrap());
+        drop(tx);
+        let mut tx = w.tx().await;
+        assert!(outbox::take(&mut tx, first.id).await.unwrap(), "what was rolled back is there again");
+        tx.commit().await.unwrap();
+        let mut tx = w.tx().await;
+        assert!(!outbox::take(&mut tx, first.id).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn only_children_that_have_not_ended_are_told() {
+    for w in worlds().await {
+        let parent = w.started("t", "parent").await;
+        for child in ["a", "b", "c"] {
+            w.accept(child, child).await;
+        }
+        w.execute(
+            "UPDATE runs SET parent_run_id = (SELECT id FROM runs WHERE external_id = 'parent') WHERE external_id <> 'parent'",
+        )
+        .await;
+        w.execute("UPDATE runs SET state = 'failed' WHERE external_id = 'b'").await;
+        let mut tx = w.tx().await;
+        let told = outbox::cancel_children(&mut tx, parent.id, START).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(told.len(), 2, "{}", w.name);
+        assert!(told.iter().all(|n| n.kind == NoticeKind::Cancel));
+        assert_eq!(outbox::pending(&w.app.db, 10).await.unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,136 @@
+//! One recorder a process: flushes are shared, deltas joined, a run that cannot be written fails alone, and nothing is lost or out
+//! of order while the database is away.
+use std::{collections::HashSet, time::Duration};
+
+use runmill_shared::{
+    domain::{event::kind, run::RunState, run_input::RunOptions},
+    store::db::{Class, Db, Sql, query},
+};
+use runmill_testkit::{
+    app::TestApp,
+    database::{TestDatabase, databases},
+    model_server::{Gate, ModelServer, Reply},
+};
+
+use super::told::{check, count, has_text, of_kind, started, text};
+
+async fn sql(db: &Db, sql: Sql) {
+    query(sql).write::<()>(db, Class::Request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_stream_at_once_share_flushes_and_deltas_are_joined() {
+    const RUNS: usize = 30;
+    const WORDS: usize = 120;
+    for database in databases().await {
+        let said: String = (0..WORDS).map(|n| format!("word{n} ")).collect();
+        let (gate, script) = (Gate::new(), said.clone());
+        let slow = gate.clone();
+        let answer = move |_: &_| Reply::text(&script).delay_per_token(Duration::from_millis(2)).hold_until(&slow);
+        let model = ModelServer::with(answer).await.unwrap();
+        let app = TestApp::with_model(database, &model, |_| {}).await.unwrap();
+        for n in 0..RUNS {
+            app.say(&format!("t{n}"), "hello", RunOptions::default()).await.unwrap();
+        }
+        model.until(|c| c.received == RUNS).await.unwrap();
+        gate.open();
+        let (mut deltas, mut flushes) = (0, HashSet::new());
+        for n in 0..RUNS {
+            let events = app.events(&format!("t{n}")).await.unwrap();
+            check(&events);
+            assert_eq!(text(&events, &started(&events)[0]), said);
+            deltas += count(&events, kind::TEXT_DELTA);
+            // All events of a flush carry its time.
+            flushes.extend(of_kind(&events, kind::TEXT_DELTA).iter().map(|e| e.at));
+        }
+        eprintln!("{}: {} words, {deltas} events, {} flushes", app.name(), RUNS * WORDS, flushes.len());
+        assert!(deltas * 2 < RUNS * WORDS, "{}: {deltas} events", app.name());
+        assert!(flushes.len() * 4 < deltas, "{}: {} flushes for {deltas} events", app.name(), flushes.len());
+    }
+}
+
+/// A rule of the database refuses what one run says.
+async fn refuse_poison(db: &Db) {
+    if db.is_postgres() {
+        sql(
+            db,
+            Sql::both(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF NEW.data LIKE '%poison%' THEN RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$",
+            ),
+        )
+        .await;
+        sql(db, Sql::both("CREATE TRIGGER refuse BEFORE INSERT ON run_events FOR EACH ROW EXECUTE FUNCTION refuse()")).await;
+    } else {
+        sql(
+            db,
+            Sql::both(
+                "CREATE TRIGGER refuse BEFORE INSERT ON run_events WHEN NEW.data LIKE '%poison%'
+                 BEGIN SELECT RAISE(ABORT, 'refused'); END",
+            ),
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_events_cannot_be_written_fails_alone() {
+    for database in databases().await {
+        let (gate, db) = (Gate::new(), database.db());
+        let hold = gate.clone();
+        let answer = move |request: &runmill_testkit::model_server::Request| {
+            let said = format!("{} and {} and more", request.user(), request.user());
+            Reply::text(&said).hold_after(2, &hold)
+        };
+        let model = ModelServer::with(answer).await.unwrap();
+        let app = TestApp::with_model(database, &model, |_| {}).await.unwrap();
+        refuse_poison(&db).await;
+        let bad = app.say("bad", "poison", RunOptions::default()).await.unwrap();
+        for n in 0..8 {
+            app.say(&format!("good{n}"), "bread", RunOptions::default()).await.unwrap();
+        }
+        model.until(|c| c.received == 9).await.unwrap();
+        gate.open();
+        for n in 0..8 {
+            let events = app.events(&format!("good{n}")).await.unwrap();
+            check(&events);
+            assert_eq!(events.last().unwrap().kind, kind::RUN_FINISHED, "{}", app.name());
+        }
+        let events = app.events("bad").await.unwrap();
+        check(&events);
+        let run = app.run(bad.id).await.unwrap();
+        assert_eq!((run.state, run.error.unwrap().code.as_str()), (RunState::Failed, "UNWRITABLE"), "{}", app.name());
+        assert_eq!(count(&events, kind::RUN_FAILED), 1);
+        assert_eq!(model.counts().received, 9, "it is not tried again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_while_the_database_is_away_is_kept_in_order() {
+    let Some(database) = TestDatabase::postgres_from_env().await else { return };
+    let gate = Gate::new();
+    let model = ModelServer::start().await.unwrap();
+    // Every write runs into the timeout, as on a database that does not answer; a connection more waits for the lock.
+    let app = TestApp::with_model(database, &model, |c| c.database.statement_timeout = Duration::from_millis(150)).await.unwrap();
+    let words: String = (0..40).map(|n| format!("w{n} ")).collect();
+    let said = format!("before {words}");
+    model.script(Reply::text(&said).hold_after(1, &gate));
+    app.say("t", "hello", RunOptions::default()).await.unwrap();
+    app.events_until("t", |e| has_text(e, "before")).await.unwrap();
+    let mut lock = app.app.db.begin().await.unwrap();
+    query(Sql::both("LOCK TABLE run_events IN EXCLUSIVE MODE")).execute(&mut lock).await.unwrap();
+    gate.open();
+    model.until(|c| c.finished == 1).await.unwrap();
+    // Two statements of the recorder have been given up by now, or it does not try.
+    let timeouts = std::time::Instant::now();
+    while timeouts.elapsed() < Duration::from_millis(400) {
+        tokio::task::yield_now().await;
+    }
+    drop(lock);
+    let events = app.events("t").await.unwrap();
+    check(&events);
+    assert_eq!(events.last().unwrap().kind, kind::RUN_FINISHED);
+    let ids = started(&events);
+    assert_eq!((ids.len(), model.counts().received), (1, 1), "the answer is not paid twice");
+    assert_eq!(text(&events, &ids[0]), said);
+}

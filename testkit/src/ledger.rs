@@ -15,7 +15,7 @@ const RUNS: Sql = Sql::both(
 const EVENTS: Sql = Sql::both("SELECT thread_id, seq, run_id, fence, kind, data FROM run_events ORDER BY thread_id, seq");
 const HEADS: Sql = Sql::both("SELECT thread_id, last_seq, head_run_id FROM thread_heads");
 const STEPS: Sql = Sql::both("SELECT run_id, key, status, fence, result FROM run_steps ORDER BY run_id, ordinal");
-const MESSAGES: Sql = Sql::both("SELECT thread_id, seq, id FROM messages ORDER BY thread_id, seq");
+const MESSAGES: Sql = Sql::both("SELECT run_id, id, role FROM messages ORDER BY thread_id, seq");
 const OUTBOX: Sql = Sql::both("SELECT id FROM outbox");
 
 #[derive(Clone, Debug)]
@@ -61,9 +61,9 @@ pub struct StepRow {
 
 #[derive(Clone, Debug)]
 pub struct MessageRow {
-    pub thread_id: Uuid,
-    pub seq: i64,
+    pub run_id: Uuid,
     pub id: String,
+    pub role: String,
 }
 
 /// Everything, in order.
@@ -171,6 +171,6 @@ impl FromRow for StepRow {
 
 impl FromRow for MessageRow {
     fn from_row(row: &Row) -> runmill_shared::Result<Self> {
-        Ok(Self { thread_id: row.get("thread_id")?, seq: row.get("seq")?, id: row.get("id")? })
+        Ok(Self { run_id: row.get("run_id")?, id: row.get("id")?, role: row.get("role")? })
     }
 }

@@ -6,8 +6,7 @@ use runmill_shared::{
     App, Error, FieldError, Result,
     config::Config,
     domain::caller::Caller,
-    services::attachments::{self, signed_url, upload},
-    store::attachments::Attachment,
+    services::attachments::{self, Attachment, signed_url, upload},
 };
 
 use super::Reply;

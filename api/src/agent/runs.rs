@@ -9,10 +9,13 @@ use runmill_shared::{
     App, Error, Result,
     domain::run::{Priority, Run, RunState},
     services::{
-        runs::{accept, control, start},
+        runs::{
+            accept,
+            control::{self, Filter},
+            start,
+        },
         stream,
     },
-    store::runs::view::Filter,
 };
 use serde_json::Value;
 use uuid::Uuid;

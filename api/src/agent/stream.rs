@@ -112,16 +112,10 @@ impl Live {
             if self.until == Some(event.run_id) && event.is_terminal() {
                 return Ok((chunk.freeze(), true));
             }
-            match self.follow.try_next() {
-                Some(next) if chunk.len() < CHUNK => event = next,
-                // One that was taken is written, however full the chunk is.
-                Some(next) => {
-                    let (rest, last) = self.encode(Item::Event(next))?;
-                    chunk.extend_from_slice(&rest);
-                    return Ok((chunk.freeze(), last));
-                }
+            event = match if chunk.len() < CHUNK { self.follow.try_next() } else { None } {
+                Some(next) => next,
                 None => return Ok((chunk.freeze(), false)),
-            }
+            };
         }
     }
 }

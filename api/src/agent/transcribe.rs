@@ -20,11 +20,14 @@ use runmill_shared::{
 use uuid::Uuid;
 
 use super::Reply;
-use crate::http::{
-    auth::Auth,
-    patience::Patience,
-    trace::Trace,
-    upload::{Form, Shape},
+use crate::{
+    Stopping,
+    http::{
+        auth::Auth,
+        patience::Patience,
+        trace::Trace,
+        upload::{Form, Shape},
+    },
 };
 
 /// What storing and queueing may take, beside the waiting.
@@ -155,11 +158,11 @@ pub struct TranscribeApi;
 impl TranscribeApi {
     /// Transcribes a WAV file of 10 MiB at most. Waits for the result for a while; 202 says where it will be.
     #[oai(path = "/transcribe", method = "post", operation_id = "transcribe")]
-    #[expect(clippy::too_many_arguments, reason = "a parameter each")]
     async fn start(
         &self,
         app: Data<&App>,
         patience: Patience,
+        stopping: Stopping,
         trace: Trace,
         caller: Auth,
         /// the answer as subtitles
@@ -170,7 +173,11 @@ impl TranscribeApi {
         patience.allow(app.config.http.request_timeout + wait + SLACK);
         let received = receive(&app, &caller.0, &mut form, trace.0).await;
         let accepted = form.settle(received).await?;
-        let progress = transcriptions::wait(&app, &caller.0, &accepted, wait).await?;
+        // A server that stops does not wait: the result will be where 202 says.
+        let progress = match stopping.0.run_until_cancelled(transcriptions::wait(&app, &caller.0, &accepted, wait)).await {
+            Some(progress) => progress?,
+            None => transcriptions::get(&app, &caller.0, accepted.id).await?,
+        };
         Ok(TranscribeReply::new(progress, format.0))
     }
 

@@ -92,6 +92,9 @@ impl From<poem::Error> for Refusal {
 
 /// `failed to parse "integer(uint64)": no number (occurred while parsing …)` without the names of our types.
 fn plain(reason: &str) -> &str {
+    if reason.ends_with("expects an input value.") {
+        return "is required";
+    }
     let reason = reason.strip_prefix("failed to parse ").and_then(|r| r.split_once(": ")).map_or(reason, |(_, r)| r);
     reason.split_once(" (occurred while").map_or(reason, |(r, _)| r)
 }

@@ -20,7 +20,7 @@ async fn every_refusal_has_the_same_envelope() {
             (Method::GET, "/runs/00000000-0000-0000-0000-000000000000", 404, "no such run"),
             (Method::GET, "/runs/t1/events", 404, "no such thread"),
             (Method::DELETE, "/runs", 405, "method not allowed"),
-            (Method::GET, "/attachments/signed-url", 400, "bucket: Type \"string\" expects an input value."),
+            (Method::GET, "/attachments/signed-url", 400, "bucket: is required"),
             (Method::GET, "/history?before=2026-3-1", 400, "before: must be a date, as 2026-03-15"),
             (Method::GET, "/history?tz=Mars/Olympus", 400, "tz: must be an IANA time zone, as Europe/Zurich"),
             (Method::POST, "/runs", 400, "the body is empty; JSON is wanted"),

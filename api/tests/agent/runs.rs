@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::future::join_all;
 use runmill_shared::domain::run_input::RunInput;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -78,6 +79,46 @@ async fn the_same_request_is_accepted_once() {
         assert_eq!(post_with(&api, &run_body("t", "x"), &"k".repeat(256)).await.0, 400);
         let runs = read(api.get("/runs?threadId=t1")).await.1;
         assert_eq!(runs["runs"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_start_one_run() {
+    for api in each(|_| {}).await {
+        let body = run_body("t1", "r1");
+        let answers = join_all((0..12).map(|_| post(&api, &body))).await;
+        assert!(answers.iter().all(|a| a.0 == 200 && *a == answers[0]), "{answers:?}");
+        let keyed = |i: usize| {
+            let mut body = run_body("t1", "k");
+            body["runId"] = json!(format!("k{i}"));
+            body
+        };
+        let bodies: Vec<_> = (0..12).map(keyed).collect();
+        let answers = join_all(bodies.iter().map(|body| post_with(&api, body, "key"))).await;
+        assert!(answers.iter().all(|a| a.0 == 200 && *a == answers[0]), "{answers:?}");
+        let runs = read(api.get("/runs?threadId=t1")).await.1;
+        assert_eq!(runs["runs"].as_array().unwrap().len(), 2, "{}", api.name());
+        let mut stream = api.events("t1", "Last-Event-ID=0").await;
+        assert_eq!(stream.take(2).await, ["1 run.queued", "2 run.queued"]);
+    }
+}
+
+#[tokio::test]
+async fn a_run_keeps_its_options_and_its_trace() {
+    for api in each(|_| {}).await {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let props = json!({ "model": "openai:x", "priority": "high", "agentId": "demo" });
+        let request = api.post("/runs").header("traceparent", trace).json(&with(run_body("t1", "r1"), props));
+        let task: Uuid = read(request).await.1["taskId"].as_str().unwrap().parse().unwrap();
+        let run = read(api.get(&format!("/runs/{task}"))).await.1;
+        assert_eq!((&run["model"], &run["priority"]), (&json!("openai:x"), &json!("high")));
+        assert_eq!(api.claim(task).await.trace.as_deref(), Some(trace));
+
+        let props = json!({ "runAt": "2026-03-16T12:00:00+01:00" });
+        let (status, body) = post(&api, &with(run_body("t2", "r2"), props)).await;
+        assert_eq!(status, 200);
+        let run = read(api.get(&format!("/runs/{}", body["taskId"].as_str().unwrap()))).await.1;
+        assert_eq!((&run["status"], &run["runAt"]), (&json!("queued"), &json!("2026-03-16T11:00:00.000000Z")));
     }
 }
 

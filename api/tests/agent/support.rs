@@ -13,7 +13,7 @@ use runmill_shared::{
         new_id,
         run::{Claimed, RunState, RunUsage},
     },
-    services::runs::execution::{self, End, Unit, Writes},
+    services::runs::execution::{self, Doubt, End, Unit, Writes},
     store::sessions,
     tasks,
 };
@@ -141,7 +141,7 @@ impl TestApi {
 
     pub async fn tell(&self, run: &Claimed, events: Vec<NewEvent>) {
         let unit = Unit { run, writes: Writes { events, ..Writes::default() } };
-        assert!(execution::flush(&self.app, vec![unit]).await.unwrap().is_empty());
+        assert!(execution::flush(&self.app, vec![unit], &mut Doubt::default()).await.unwrap().is_empty());
     }
 
     /// What a run tells that answers with one text, up to the last fragment.

@@ -137,6 +137,22 @@ async fn what_takes_longer_is_answered_later() {
 }
 
 #[tokio::test]
+async fn a_stopping_server_says_where_the_result_will_be() {
+    for mut api in each(configured).await {
+        let bytes = wav(1);
+        let waiting = read(post(&api, "", &bytes, Some("audio/wav")));
+        let stop = async {
+            let task = queued(&api).await;
+            api.stop.cancel();
+            task
+        };
+        let ((status, body), task) = tokio::join!(waiting, stop);
+        assert_eq!((status, &body["taskId"]), (202, &json!(task)));
+        soon("the end", api.stopped.take().unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_recording_is_refused_with_the_reason() {
     let short = |config: &mut Config| {
         configured(config);

@@ -15,10 +15,12 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     store::{
-        attachments::{self, Attachment, AttachmentState},
+        attachments::{self, AttachmentState},
         threads::{self, Advance},
     },
 };
+
+pub use crate::store::attachments::Attachment;
 
 /// How much of a file is looked at to tell its type.
 const HEAD: usize = 8192;

@@ -224,9 +224,11 @@ impl Db {
             .parse()
             .map_err(|e: sqlx::Error| Error::invalid("database.url", "no Postgres URL").because(e))?;
         let timeout = config.database.statement_timeout.as_millis().to_string();
+        // A process that freezes in the middle of a transaction must not hold its locks for longer than its lease.
+        let idle = config.worker.lease.as_millis().to_string();
         Ok(options
             .application_name("runmill")
-            .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", "30000")])
+            .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", idle.as_str())])
             .statement_cache_capacity(256))
     }
 

@@ -106,8 +106,11 @@ pub const AGED: Sql = Sql::both(
 pub const RAISE_FIRST: Sql =
     Sql::both("UPDATE thread_heads SET first_seq = $2 WHERE thread_id = $1 AND first_seq < $2 RETURNING first_seq");
 pub const DELETE_BEFORE: Sql = Sql::both("DELETE FROM run_events WHERE thread_id = $1 AND seq < $2");
+pub const STORED: Sql =
+    Sql::both("SELECT run_id AS id FROM run_events WHERE thread_id = $1 AND seq = $2 AND run_id = $3 AND fence = $4");
 pub const STATEMENTS: &[Sql] = &[
     APPEND,
+    STORED,
     PAGE,
     EXTENT,
     FIRST_OF_ACTIVE,
@@ -125,6 +128,12 @@ pub async fn append(tx: &mut Tx, events: &[Append<'_>]) -> Result<()> {
         query(APPEND).bind_json(&events)?.execute(tx).await?;
     }
     Ok(())
+}
+
+/// Whether that execution's event is in the log under that number.
+pub async fn is_stored(tx: &mut Tx, thread_id: Uuid, seq: i64, run_id: Uuid, fence: i64) -> Result<bool> {
+    let statement = query(STORED).bind(thread_id).bind(seq).bind(run_id).bind(fence);
+    Ok(statement.optional(tx).await?.is_some())
 }
 
 /// At most `limit` events after `after`, in order.

@@ -7,7 +7,7 @@ use runmill_shared::{
     error::ErrorKind,
     queue::Queue,
     services::runs::{
-        execution::{Child, Parked, Unit},
+        execution::{Child, Parked},
         sweep,
     },
 };
@@ -29,7 +29,9 @@ pub async fn start_child(w: &World, parent: &Claimed) -> Uuid {
 }
 
 async fn wait_for(w: &World, parent: &Claimed, runs: Vec<Uuid>) {
-    let parked = execution::park(&w.app, parent, parent.wake_seq, &Waiting::Children { runs }, Last::default()).await.unwrap();
+    let parked = execution::park(&w.app, parent, parent.wake_seq, &Waiting::Children { runs, until: None }, Writes::default())
+        .await
+        .unwrap();
     assert_eq!(parked, Parked::Yes);
 }
 
@@ -77,7 +79,7 @@ async fn cancel_reaches_children_and_their_children() {
         until("the whole tree is cancelled", async || w.count("runs WHERE state = 'cancelled'").await == 4).await;
         until("every notice is applied", async || w.count("outbox").await == 0).await;
         assert_eq!(w.run(grandchild).await.root_run_id, Some(parent.id), "{}", w.name);
-        assert!(execution::claim(&w.app, queued, new_id()).await.unwrap().is_none());
+        assert!(execution::claim(&w.app, queued, w.session().await).await.unwrap().is_none());
         w.check().await;
     }
 }
@@ -107,8 +109,8 @@ async fn an_answer_that_was_half_streamed_is_closed() {
         let run = w.started("t", "a").await;
         let intent = json!({ "messageId": "m1" });
         let step = StepWrite::Start { key: "model:1".into(), ordinal: 1, kind: StepKind::Model, name: "m".into(), intent };
-        let unit = Unit { run: &run, events: vec![delta("ha")], steps: vec![step] };
-        assert_eq!(execution::flush(&w.app, vec![unit]).await.unwrap(), []);
+        let writes = Writes { events: vec![delta("ha")], steps: vec![step], messages: vec![] };
+        assert_eq!(execution::flush(&w.app, vec![Unit { run: &run, writes }]).await.unwrap(), []);
         cancel(&w, run.id).await;
         assert_eq!(w.kinds(run.id).await, ["run.queued", "text.delta", "message.finished", "run.cancelled"], "{}", w.name);
         let log = w.log(run.thread_id).await;
@@ -128,7 +130,7 @@ async fn a_retry_is_a_new_run_with_the_old_ones_journal() {
             StepWrite::Start { key: "1".into(), ordinal: 1, kind: StepKind::Tool, name: "now".into(), intent },
             StepWrite::Finish { key: "1".into(), result: json!("noon") },
         ];
-        execution::flush(&w.app, vec![Unit { run: &run, events: vec![], steps }]).await.unwrap();
+        execution::flush(&w.app, vec![Unit { run: &run, writes: Writes { steps, ..Writes::default() } }]).await.unwrap();
         cancel(&w, run.id).await;
         let retry = control::retry(&w.app, &Caller::local(), run.id, None).await.unwrap();
         let row = w.run(retry.id).await;

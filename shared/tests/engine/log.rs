@@ -5,10 +5,7 @@ use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use runmill_shared::{
     error::ErrorKind,
-    services::{
-        runs::execution::Unit,
-        stream::{self, From, Item},
-    },
+    services::stream::{self, From, Item},
     store::{
         runs::Fenced,
         threads::{self, Advance},
@@ -39,7 +36,7 @@ async fn concurrent_flushes_leave_no_hole_no_double_and_nothing_of_the_lost() {
                         units.push((run, texts));
                     }
                     let events = |texts: &[String]| texts.iter().map(|t| delta(t)).collect();
-                    let asked = units.iter().map(|(run, texts)| Unit { run, events: events(texts), steps: vec![] }).collect();
+                    let asked = units.iter().map(|(run, texts)| unit(run, events(texts))).collect();
                     let refused = execution::flush(&w.app, asked).await.unwrap();
                     for (run, texts) in units {
                         let is_lost = refused.contains(&Fenced { id: run.id, fence: run.fence });
@@ -115,7 +112,7 @@ async fn readers_that_start_anywhere_get_the_rest_of_the_log_once() {
             let mut rng = StdRng::seed_from_u64(7);
             for _ in 0..60 {
                 let events = (0..rng.random_range(1..5)).map(|n| delta(&format!("{n}"))).collect();
-                assert_eq!(execution::flush(&w.app, vec![Unit { run: &run, events, steps: vec![] }]).await.unwrap(), []);
+                assert_eq!(execution::flush(&w.app, vec![unit(&run, events)]).await.unwrap(), []);
             }
             w.finish(&run).await;
         };

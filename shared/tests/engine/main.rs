@@ -31,11 +31,11 @@ use runmill_shared::{
     services::runs::{
         accept::{Accepted, Work, accept},
         control,
-        execution::{self, End, Last},
+        execution::{self, End, Unit, Writes},
     },
     store::{
         db::{FromRow, Row, Sql, Tx, query},
-        events,
+        events, sessions,
     },
 };
 use runmill_testkit::database::{TestDatabase, databases};
@@ -90,7 +90,14 @@ impl World {
 
     /// By a session of its own.
     async fn claim(&self, id: Uuid) -> Claimed {
-        execution::claim(&self.app, id, new_id()).await.unwrap().expect("it is ready")
+        execution::claim(&self.app, id, self.session().await).await.unwrap().expect("it is ready")
+    }
+
+    /// A worker session that stays live.
+    async fn session(&self) -> Uuid {
+        let id = new_id();
+        sessions::open(&self.app.db, id, "worker", self.app.clock.now(), Timestamp(i64::MAX)).await.unwrap();
+        id
     }
 
     async fn started(&self, thread: &str, run: &str) -> Claimed {
@@ -198,6 +205,11 @@ fn message(id: &str, text: &str) -> NewMessage {
     NewMessage { id: id.to_owned(), role: MessageRole::User, body: MessageBody::text(text) }
 }
 
+/// A run's part of a flush that has only events.
+fn unit(run: &Claimed, events: Vec<NewEvent>) -> Unit<'_> {
+    Unit { run, writes: Writes { events, ..Writes::default() } }
+}
+
 fn delta(text: &str) -> NewEvent {
     NewEvent::new("text.delta", json!({ "messageId": "m", "delta": text }))
 }
@@ -205,8 +217,8 @@ fn delta(text: &str) -> NewEvent {
 async fn finish(app: &App, run: &Claimed) -> runmill_shared::Result<()> {
     let (result, usage) = (json!("done"), RunUsage { input_tokens: 1, output_tokens: 2 });
     let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
-    let last = Last { events: vec![NewEvent::finished(&result, usage, &[])], ..Last::default() };
-    execution::end(app, run, end, last).await
+    let writes = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
+    execution::end(app, run, end, writes).await
 }
 
 /// Waits until `condition` answers true.

@@ -47,8 +47,8 @@ fn hot() -> Vec<Plan> {
         plan("forget runs", sweep::FORGET_RUNS, &[&n, &n], &["runs_ended"], &["runs_ended"]),
         plan("hand on", threads::HAND_ON, &[&id, &id], &["runs_thread"], &["runs_thread"]),
         plan("children", outbox::CHILDREN, &[&id], &["runs_parent"], &["runs_parent"]),
-        plan("expired", sessions::EXPIRED, &[&n, &id], &["runs_lease"], &["runs_lease"]),
-        plan("close", sessions::CLOSE, &[&id, &n], &["runs_lease"], &["runs_lease"]),
+        plan("dead owners", sessions::DEAD_OWNERS, &[&n, &id], &["runs_lease"], &["runs_lease"]),
+        plan("close", sessions::CLOSE, &[&n, &id], &["runs_lease"], &["runs_lease"]),
         plan("page", events::PAGE, &[&id, &n, &n], &["sqlite_autoindex_run_events_1"], &["run_events_pkey"]),
         plan("extent", events::EXTENT, &[&id], &["runs_thread"], &["runs_thread"]),
         plan(

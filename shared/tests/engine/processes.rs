@@ -2,10 +2,7 @@
 use runmill_shared::{
     config::Secret,
     domain::Lane,
-    services::{
-        runs::execution::Unit,
-        stream::{self, From, Item},
-    },
+    services::stream::{self, From, Item},
 };
 
 use super::{log::append_silently, *};
@@ -33,7 +30,7 @@ async fn a_reader_in_another_process_gets_the_log_once() {
     stream::watch(&second);
     let writer = async {
         for n in 0..100 {
-            let unit = Unit { run: &run, events: vec![delta(&format!("{n}")), delta("more")], steps: vec![] };
+            let unit = unit(&run, vec![delta(&format!("{n}")), delta("more")]);
             execution::flush(&w.app, vec![unit]).await.unwrap();
             if n % 10 == 3 {
                 append_silently(&w, &run).await;
@@ -71,7 +68,7 @@ async fn a_cancel_here_stops_the_worker_there_and_hints_are_shared() {
     let Some((w, second)) = two_processes().await else { return };
     let accepted = w.accept("t", "a").await;
     until("its hint is there", async || second.queue.depth(Lane::Runs).await.unwrap() == 1).await;
-    let run = execution::claim(&second, accepted.id, new_id()).await.unwrap().unwrap();
+    let run = execution::claim(&second, accepted.id, w.session().await).await.unwrap().unwrap();
     let mut stopped = second.live.stopped();
     let stop = async {
         // The subscription is made in the background: until it stands, a stop is lost, as any message may be.

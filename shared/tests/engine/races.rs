@@ -1,6 +1,6 @@
 //! Many at once on one row: one wins, and the rest are told.
 use futures::future::join_all;
-use runmill_shared::{services::runs::execution::Unit, store::runs::Fenced};
+use runmill_shared::store::runs::Fenced;
 
 use super::*;
 
@@ -9,7 +9,8 @@ async fn of_twenty_claimers_one_wins() {
     for w in worlds().await {
         for n in 0..5 {
             let id = w.accept(&format!("t{n}"), &format!("r{n}")).await.id;
-            let claims = join_all((0..20).map(|_| execution::claim(&w.app, id, new_id()))).await;
+            let sessions = join_all((0..20).map(|_| w.session())).await;
+            let claims = join_all(sessions.into_iter().map(|session| execution::claim(&w.app, id, session))).await;
             assert_eq!(claims.into_iter().filter(|c| c.as_ref().unwrap().is_some()).count(), 1, "{}", w.name);
             assert_eq!(w.column(id, "fence").await, Some(1));
         }
@@ -92,10 +93,7 @@ async fn a_run_that_was_lost_and_claimed_again_may_be_in_one_flush_twice() {
         let old = w.started("t", "a").await;
         execution::release(&w.app, &old).await.unwrap();
         let new = w.claim(old.id).await;
-        let units = vec![
-            Unit { run: &old, events: vec![delta("old")], steps: vec![] },
-            Unit { run: &new, events: vec![delta("new")], steps: vec![] },
-        ];
+        let units = vec![unit(&old, vec![delta("old")]), unit(&new, vec![delta("new")])];
         let flushed = tokio::time::timeout(LIMIT, execution::flush(&w.app, units)).await.expect("it ends");
         assert_eq!(flushed.unwrap(), [Fenced { id: old.id, fence: old.fence }], "{}", w.name);
         assert_eq!(w.log(old.thread_id).await[1].data["delta"], "new");

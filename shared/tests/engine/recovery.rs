@@ -1,7 +1,12 @@
 //! What the reconciler finds: backoffs, expired sessions, deadlines, lost hints, and what is past its retention.
 use runmill_shared::{
-    domain::{Lane, run::RunError},
+    domain::{
+        Lane,
+        run::RunError,
+        step::{StepKind, StepWrite},
+    },
     services::{
+        leases::{self, Beat},
         runs::sweep,
         stream::{self, Item},
     },
@@ -16,8 +21,8 @@ async fn a_backoff_keeps_its_thread_and_is_ready_when_it_is_over() {
         let run = w.started("t", "a").await;
         let behind = w.accept("t", "b").await.id;
         let error = RunError::new("MODEL_UNAVAILABLE", "busy", true);
-        execution::back_off(&w.app, &run, &error, MINUTE, Last::default()).await.unwrap();
-        let again = execution::back_off(&w.app, &run, &error, MINUTE, Last::default()).await.unwrap_err();
+        execution::back_off(&w.app, &run, &error, MINUTE, Writes::default()).await.unwrap();
+        let again = execution::back_off(&w.app, &run, &error, MINUTE, Writes::default()).await.unwrap_err();
         assert_eq!(again.code, execution::LOST, "{}", w.name);
         assert!(!w.is_ready(behind).await && !w.is_ready(run.id).await);
         assert_eq!(sweep::due(&w.app).await.unwrap(), 0);
@@ -49,10 +54,10 @@ async fn a_dead_workers_runs_go_back_and_poison_is_failed() {
         for id in &ids {
             execution::claim(&w.app, *id, session).await.unwrap().unwrap();
         }
-        assert_eq!(sweep::expired_sessions(&w.app, mine).await.unwrap(), 0, "{}", w.name);
+        assert_eq!(sweep::dead_workers(&w.app, mine).await.unwrap(), 0, "{}", w.name);
         w.later(MINUTE * 2);
-        assert_eq!(sweep::expired_sessions(&w.app, session).await.unwrap(), 0, "one's own is for others to expire");
-        assert_eq!(sweep::expired_sessions(&w.app, mine).await.unwrap(), 7);
+        assert_eq!(sweep::dead_workers(&w.app, session).await.unwrap(), 0, "one's own is for others to expire");
+        assert_eq!(sweep::dead_workers(&w.app, mine).await.unwrap(), 7);
         assert_eq!(w.count("worker_sessions").await, 0);
         assert_eq!(w.run(ids[0]).await.error.unwrap().code, "WORKER_LOST");
         assert_eq!(w.count("runs WHERE state = 'queued' AND ready").await, 7, "six went back, and one came next");
@@ -62,18 +67,98 @@ async fn a_dead_workers_runs_go_back_and_poison_is_failed() {
 }
 
 #[tokio::test]
-async fn a_worker_that_slept_through_its_expiry_loses_what_it_claimed_then() {
+async fn a_worker_that_slept_through_its_expiry_claims_nothing() {
     for w in worlds().await {
         let (asleep, now) = (new_id(), w.app.clock.now());
         sessions::open(&w.app.db, asleep, "w", now, now.after(MINUTE)).await.unwrap();
         w.later(MINUTE * 2);
-        sweep::expired_sessions(&w.app, new_id()).await.unwrap();
-        assert_eq!(w.count("worker_sessions").await, 0, "{}", w.name);
         let id = w.accept("t", "a").await.id;
-        let run = execution::claim(&w.app, id, asleep).await.unwrap().unwrap();
-        assert_eq!(sweep::expired_sessions(&w.app, new_id()).await.unwrap(), 1);
-        assert!(w.is_ready(id).await, "its session is gone, and the run is found all the same");
+        assert!(execution::claim(&w.app, id, asleep).await.unwrap().is_none(), "{}: it has expired", w.name);
+        sweep::dead_workers(&w.app, new_id()).await.unwrap();
+        assert_eq!(w.count("worker_sessions").await, 0);
+        assert!(execution::claim(&w.app, id, asleep).await.unwrap().is_none(), "it is gone");
+        assert!(w.is_ready(id).await);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_session_is_gone_loses_what_it_holds() {
+    for w in worlds().await {
+        let run = w.started("t", "a").await;
+        w.execute("DELETE FROM worker_sessions").await;
+        assert_eq!(sweep::dead_workers(&w.app, new_id()).await.unwrap(), 1, "{}", w.name);
+        assert!(w.is_ready(run.id).await, "its session is gone, and the run is found all the same");
         assert_eq!(finish(&w.app, &run).await.unwrap_err().code, execution::LOST);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_given_back() {
+    for w in worlds().await {
+        let session = w.session().await;
+        let (known, unknown) = (w.accept("t", "known").await.id, w.accept("u", "unknown").await.id);
+        let others = w.started("v", "others").await;
+        let mut expected = Vec::new();
+        for id in [known, unknown] {
+            let run = execution::claim(&w.app, id, session).await.unwrap().unwrap();
+            expected.push((id, run.fence));
+        }
+        let mut held = execution::held_by(&w.app, session).await.unwrap();
+        held.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(held, expected, "{}", w.name);
+        let fence = held.iter().find(|(id, _)| *id == unknown).unwrap().1;
+        execution::disown(&w.app, unknown, fence - 1).await.unwrap();
+        assert_eq!(w.state(unknown).await, RunState::Running, "another claim's fence gives nothing back");
+        until("its first hint is there", async || w.app.queue.remove(Lane::Runs, unknown).await.unwrap()).await;
+        execution::disown(&w.app, unknown, fence).await.unwrap();
+        assert!(w.is_ready(unknown).await);
+        assert!(w.app.queue.place(Lane::Runs, unknown).await.unwrap().is_some(), "and its hint is in the queue");
+        assert_eq!(execution::held_by(&w.app, session).await.unwrap().len(), 1);
+        let again = w.claim(unknown).await;
+        execution::disown(&w.app, unknown, fence).await.unwrap();
+        assert_eq!(w.state(unknown).await, RunState::Running, "it is another's now");
+        assert_eq!((again.attempt, w.column(unknown, "crashes").await), (0, Some(0)), "it was nobody's fault");
+        assert_eq!(w.state(others.id).await, RunState::Running);
+        w.check().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_half_said_is_known_until_its_step_ends() {
+    for w in worlds().await {
+        let run = w.started("t", "a").await;
+        let flush = async |step| {
+            let writes = Writes { steps: vec![step], ..Writes::default() };
+            execution::flush(&w.app, vec![Unit { run: &run, writes }]).await.unwrap()
+        };
+        assert_eq!(execution::half_said(&w.app, &run).await.unwrap().map(|e| e.data), None, "{}", w.name);
+        let intent = json!({ "messageId": "m1" });
+        flush(StepWrite::Start { key: "1".into(), ordinal: 1, kind: StepKind::Model, name: "m".into(), intent }).await;
+        let event = execution::half_said(&w.app, &run).await.unwrap().unwrap();
+        assert_eq!((event.data["messageId"].as_str(), &event.data["discarded"]), (Some("m1"), &json!(true)));
+        flush(StepWrite::Finish { key: "1".into(), result: json!("said") }).await;
+        assert_eq!(execution::half_said(&w.app, &run).await.unwrap().map(|e| e.data), None);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_good_while_it_beats_and_alone_on_sqlite() {
+    for mut w in worlds().await {
+        w.app.clock = Clock::real();
+        let first = leases::open(&w.app).await.unwrap();
+        let second = leases::open(&w.app).await.unwrap();
+        let live = sessions::live(&w.app.db, w.app.clock.now()).await.unwrap();
+        if !w.app.db.is_postgres() {
+            assert_eq!(live, 1, "the data directory is locked, so whoever came before is dead");
+            continue;
+        }
+        assert_eq!(live, 2);
+        let mut connection = None;
+        leases::give_up(&w.app, first).await.unwrap();
+        assert_eq!(leases::beat(&w.app, &mut connection, first).await.unwrap(), Beat::Lost);
+        assert!(connection.is_some(), "it is kept for the next beat");
+        assert!(matches!(leases::beat(&w.app, &mut connection, second).await.unwrap(), Beat::Renewed(at) if at > START));
     }
 }
 

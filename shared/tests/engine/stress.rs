@@ -16,7 +16,7 @@ use runmill_shared::{
     },
     error::ErrorKind,
     services::runs::{
-        execution::{Child, Parked, Unit},
+        execution::{Child, Parked},
         sweep,
     },
     store::{runs::sweep as rows, sessions},
@@ -77,7 +77,7 @@ impl Stress<'_> {
     async fn execute(&self, rng: &mut StdRng, run: &Claimed) -> bool {
         let app = &self.w.app;
         let events = (0..rng.random_range(0..4)).map(|n| delta(&format!("{n}"))).collect();
-        if lost_or(execution::flush(app, vec![Unit { run, events, steps: vec![] }]).await).is_none_or(|lost| !lost.is_empty()) {
+        if lost_or(execution::flush(app, vec![unit(run, events)]).await).is_none_or(|lost| !lost.is_empty()) {
             return true;
         }
         match rng.random_range(0..12) {
@@ -88,11 +88,11 @@ impl Stress<'_> {
             1 => _ = lost_or(execution::release(app, run).await),
             2 => {
                 let error = RunError::new("X", "x", true);
-                let _ = lost_or(execution::back_off(app, run, &error, Duration::from_secs(1), Last::default()).await);
+                let _ = lost_or(execution::back_off(app, run, &error, Duration::from_secs(1), Writes::default()).await);
             }
             3 => {
                 let until = app.clock.now().after(Duration::from_secs(1));
-                let _ = lost_or(execution::park(app, run, run.wake_seq, &Waiting::Timer { until }, Last::default()).await);
+                let _ = lost_or(execution::park(app, run, run.wake_seq, &Waiting::Timer { until }, Writes::default()).await);
             }
             4..=6 if run.parent_run_id.is_none_or(|_| rng.random_bool(0.2)) => self.start_child(run).await,
             _ => self.look_and_park_or_finish(run).await,
@@ -124,7 +124,9 @@ impl Stress<'_> {
                 let _ = lost_or(finish(&self.w.app, run).await);
                 return;
             }
-            match lost_or(execution::park(&self.w.app, run, seen, &Waiting::Children { runs }, Last::default()).await) {
+            match lost_or(
+                execution::park(&self.w.app, run, seen, &Waiting::Children { runs, until: None }, Writes::default()).await,
+            ) {
                 Some(Parked::Woken(count)) => {
                     self.woken.fetch_add(1, Ordering::Relaxed);
                     seen = count;
@@ -144,7 +146,7 @@ impl Stress<'_> {
             assert!(start.elapsed() < LIMIT * 3, "{}: {} runs never ended", self.w.name, self.live().await);
             self.w.later(Duration::from_millis(500));
             let app = &self.w.app;
-            sweep::expired_sessions(app, new_id()).await.unwrap();
+            sweep::dead_workers(app, new_id()).await.unwrap();
             sweep::due(app).await.unwrap();
             sweep::notices(app).await.unwrap();
             sweep::strays(app).await.unwrap();

@@ -11,7 +11,7 @@ use super::*;
 
 /// Tries the move from whatever state the run is in; whether it was made.
 async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
-    let (session, error) = (new_id(), RunError::new("X", "x", false));
+    let (session, error) = (w.session().await, RunError::new("X", "x", false));
     let mut tx = w.tx().await;
     let made = match by {
         Transition::Claim => {
@@ -22,7 +22,7 @@ async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
             drop(tx);
             return moves::release(&w.app.db, run.id, run.fence, START).await.unwrap().is_some();
         }
-        Transition::Park => moves::park(&mut tx, run, 0, &Waiting::Children { runs: vec![] }, START).await.unwrap(),
+        Transition::Park => moves::park(&mut tx, run, 0, &Waiting::Children { runs: vec![], until: None }, START).await.unwrap(),
         Transition::Wake => moves::wake(&mut tx, run.id, START).await.unwrap().is_some(),
         Transition::Backoff => moves::back_off(&mut tx, run, START, &error, START).await.unwrap(),
         Transition::Succeed => {
@@ -70,7 +70,7 @@ async fn the_sql_makes_the_moves_of_the_table_and_no_others() {
 }
 
 #[tokio::test]
-async fn every_move_that_leaves_running_raises_the_fence_or_ends_the_run() {
+async fn every_move_that_leaves_running_raises_the_fence() {
     for w in worlds().await {
         for by in Transition::ALL {
             let run = in_state(&w, &format!("{by:?}"), RunState::Running).await;
@@ -78,6 +78,8 @@ async fn every_move_that_leaves_running_raises_the_fence_or_ends_the_run() {
             let mut tx = w.tx().await;
             let held = moves::hold(&mut tx, run.id, run.fence).await.unwrap();
             assert_eq!(held, next(RunState::Running, by).is_none(), "{}: {by:?} {made}", w.name);
+            drop(tx);
+            assert_eq!(w.column(run.id, "fence").await, Some(run.fence + i64::from(made)), "{}: {by:?}", w.name);
         }
     }
 }

@@ -24,14 +24,14 @@ async fn a_child_that_ends_between_look_and_park_is_noticed() {
         assert!(!all_ended(&w.app, &[child]).await);
         w.finish(&run).await;
         until("the wake is applied", async || w.count("outbox").await == 0).await;
-        let waiting = Waiting::Children { runs: vec![child] };
-        let last = Last { events: vec![delta("before")], ..Last::default() };
-        let parked = execution::park(&w.app, &parent, parent.wake_seq, &waiting, last).await.unwrap();
+        let waiting = Waiting::Children { runs: vec![child], until: None };
+        let writes = Writes { events: vec![delta("before")], ..Writes::default() };
+        let parked = execution::park(&w.app, &parent, parent.wake_seq, &waiting, writes).await.unwrap();
         assert_eq!(parked, Parked::Woken(parent.wake_seq + 1), "{}", w.name);
         assert_eq!(w.kinds(parent.id).await, ["run.queued"], "what was not parked wrote nothing");
         assert_eq!(w.state(parent.id).await, RunState::Running);
         let stale = Claimed { fence: 0, ..parent.clone() };
-        let lost = execution::park(&w.app, &stale, 0, &waiting, Last::default()).await.unwrap_err();
+        let lost = execution::park(&w.app, &stale, 0, &waiting, Writes::default()).await.unwrap_err();
         assert_eq!(lost.code, execution::LOST);
         w.check().await;
     }
@@ -43,8 +43,8 @@ async fn a_child_that_ends_after_the_park_wakes_its_parent_which_keeps_its_threa
         let parent = w.started("t", "parent").await;
         let child = start_child(&w, &parent).await;
         let behind = w.accept("t", "behind").await.id;
-        let waiting = Waiting::Children { runs: vec![child] };
-        assert_eq!(execution::park(&w.app, &parent, 0, &waiting, Last::default()).await.unwrap(), Parked::Yes);
+        let waiting = Waiting::Children { runs: vec![child], until: None };
+        assert_eq!(execution::park(&w.app, &parent, 0, &waiting, Writes::default()).await.unwrap(), Parked::Yes);
         assert_eq!(w.run(parent.id).await.waiting, Some(waiting), "{}", w.name);
         assert!(!w.is_ready(behind).await, "a waiting run keeps its thread");
         let child = w.claim(child).await;
@@ -78,7 +78,7 @@ async fn a_notice_is_applied_once_by_however_many_processes() {
 async fn a_notice_that_cannot_be_applied_does_not_hold_up_the_others() {
     for w in worlds().await {
         let (broken, waiting) = (w.accept("t", "broken").await.id, w.started("u", "waiting").await);
-        execution::park(&w.app, &waiting, 0, &Waiting::Children { runs: vec![] }, Last::default()).await.unwrap();
+        execution::park(&w.app, &waiting, 0, &Waiting::Children { runs: vec![], until: None }, Writes::default()).await.unwrap();
         w.execute("UPDATE runs SET kind = 'from a newer release' WHERE external_id = 'broken'").await;
         let mut tx = w.tx().await;
         outbox::send(&mut tx, broken, NoticeKind::Cancel, "x", START).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_timer_wakes_when_it_is_time_and_counts_as_a_wake() {
     for w in worlds().await {
         let run = w.started("t", "a").await;
         let waiting = Waiting::Timer { until: START.after(MINUTE) };
-        execution::park(&w.app, &run, 0, &waiting, Last::default()).await.unwrap();
+        execution::park(&w.app, &run, 0, &waiting, Writes::default()).await.unwrap();
         assert_eq!(sweep::due(&w.app).await.unwrap(), 0, "{}", w.name);
         w.later(MINUTE);
         assert_eq!((sweep::due(&w.app).await.unwrap(), sweep::due(&w.app).await.unwrap()), (1, 0));
@@ -122,9 +122,9 @@ async fn no_wake_is_lost_however_look_park_and_wake_fall() {
         });
         let parents = families.iter().map(|(parent, children)| async {
             let mut seen = parent.wake_seq;
-            let waiting = Waiting::Children { runs: children.to_vec() };
+            let waiting = Waiting::Children { runs: children.to_vec(), until: None };
             while !all_ended(&w.app, children).await {
-                match execution::park(&w.app, parent, seen, &waiting, Last::default()).await.unwrap() {
+                match execution::park(&w.app, parent, seen, &waiting, Writes::default()).await.unwrap() {
                     Parked::Yes => return,
                     Parked::Woken(count) => seen = count,
                 }

@@ -15,7 +15,7 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Fenced, Unit, Writes},
+    services::runs::execution::{self, Doubt, Fenced, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -175,9 +175,10 @@ impl Recorder {
     /// Tries until the database answers, or nothing in the batch is executed here any more.
     async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Fenced>, Error> {
         let mut pause = Duration::from_millis(50);
+        let mut doubt = Doubt::default();
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
-            match execution::flush(&self.0.app, units).await {
+            match execution::flush(&self.0.app, units, &mut doubt).await {
                 Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
                     tracing::warn!(error = %e, "what runs say is kept until the database answers");
                     tokio::time::sleep(pause).await;

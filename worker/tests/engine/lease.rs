@@ -40,7 +40,9 @@ async fn a_worker_that_loses_its_session_stops_and_another_goes_on() {
     assert_eq!((run.state, run.attempt, run.crashes), (RunState::Succeeded, 0, 1));
     assert_eq!(events.iter().filter(|e| is_discarded(e)).count(), 1);
     let ids = started(&events);
-    assert_eq!((text(&events, &ids[0]).trim(), text(&events, &ids[1]).as_str()), ("one two", "whole"));
+    // What was still said before the run was taken away counts; nothing was after it, since `check` finds no hole.
+    assert!(text(&events, &ids[0]).starts_with("one two"), "{events:?}");
+    assert_eq!(text(&events, &ids[1]), "whole");
     // The first has a new session, under which it works again.
     worker.drain().await.unwrap();
     app.say("u", "hello", RunOptions::default()).await.unwrap();

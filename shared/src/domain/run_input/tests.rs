@@ -108,7 +108,7 @@ fn refused(path: &str, value: Value, bad: &[&str]) {
     let mut body = full();
     *body.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value.clone();
     let error = parse(&body).expect_err(&format!("{path} = {value}"));
-    assert_eq!(error.kind, crate::ErrorKind::Invalid);
+    assert_eq!(error.kind, crate::error::ErrorKind::Invalid);
     assert_eq!(error.fields.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), bad, "{path} = {value}: {error}");
 }
 

@@ -14,11 +14,10 @@ use crate::{
         run::{Multitask, Priority, Run, RunState},
     },
     error::{Error, Result},
-    store::{
-        runs::view::{self, Filter},
-        threads,
-    },
+    store::{runs::view, threads},
 };
+
+pub use crate::store::runs::view::Filter;
 
 fn not_found() -> Error {
     Error::not_found("RUN_NOT_FOUND", "no such run")

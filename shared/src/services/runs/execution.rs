@@ -60,9 +60,22 @@ pub struct Unit<'a> {
     pub writes: Writes,
 }
 
+/// A commit whose answer may be lost: one of its events, by which the next try sees whether it happened.
+#[derive(Default)]
+pub struct Doubt(Option<Mark>);
+
+struct Mark {
+    thread_id: Uuid,
+    seq: i64,
+    run_id: Uuid,
+    fence: i64,
+}
+
 /// Writes the events, steps and messages of many runs in one transaction. Answers which executions were lost; a run whose part
-/// cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was claimed again.
-pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
+/// cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was claimed
+/// again. The caller tries the same units again with the same `doubt`, so that what was committed without an answer is not written
+/// twice; units without events may be written twice without harm.
+pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result<Vec<Fenced>> {
     let now = app.clock.now();
     let mut units = units;
     units.sort_by_key(|u| u.run.thread_id);
@@ -70,6 +83,12 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
     // Heads by id, then runs by id: the one lock order.
     let take: Vec<_> = units.iter().map(|u| (u.run.thread_id, u.writes.numbers())).collect();
     let heads = threads::advance_many(&mut tx, &take).await?;
+    // Under the heads' locks: a commit that is still on its way has them.
+    if let Some(Mark { thread_id, seq, run_id, fence }) = doubt.0
+        && events::is_stored(&mut tx, thread_id, seq, run_id, fence).await?
+    {
+        return Ok(Vec::new());
+    }
     let held: Vec<_> = units.iter().map(|u| fenced(u.run)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
     if held.iter().any(|h| !mine.contains(h)) {
@@ -78,7 +97,7 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
         let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&fenced(u.run)));
         let mut all: Vec<_> = lost.iter().map(|u| fenced(u.run)).collect();
         if !kept.is_empty() {
-            all.extend(Box::pin(flush(app, kept)).await?);
+            all.extend(Box::pin(flush(app, kept, doubt)).await?);
         }
         return Ok(all);
     }
@@ -101,6 +120,8 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>) -> Result<Vec<Fenced>> {
     }
     messages::insert(&mut tx, &added, now).await?;
     drop(rows);
+    let told = published.iter().find_map(|(run, events)| Some((run, events.last()?.seq)));
+    doubt.0 = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
     tx.commit().await?;
     for (run, events) in published {
         app.live.publish(run.thread_id, events);

@@ -1,7 +1,7 @@
 use runmill_shared::{
     domain::message::{MessagePart, PartKind, Source},
     store::{
-        messages,
+        messages::{self, Added},
         threads::{self, Advance},
     },
 };
@@ -12,7 +12,8 @@ async fn store(w: &World, run: &Claimed, new: &[NewMessage], at: Timestamp) {
     let mut tx = w.tx().await;
     let take = Advance { messages: i64::try_from(new.len()).unwrap(), ..Advance::default() };
     let head = threads::advance(&mut tx, run.thread_id, take).await.unwrap();
-    messages::insert(&mut tx, run.thread_id, run.id, new, head.last_message_seq, at).await.unwrap();
+    let added = Added { thread_id: run.thread_id, run_id: run.id, messages: new, last_seq: head.last_message_seq };
+    messages::insert(&mut tx, &[added], at).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -9,14 +9,14 @@ use runmill_shared::{
 use super::{super::*, NASTY};
 
 fn children() -> Waiting {
-    Waiting::Children { runs: vec![new_id()] }
+    Waiting::Children { runs: vec![new_id()], until: None }
 }
 
 #[tokio::test]
 async fn a_claim_takes_a_ready_run_once_and_counts_its_fence() {
     for w in worlds().await {
         let (a, b) = (w.accept("t", "a").await.id, w.accept("t", "b").await.id);
-        let session = new_id();
+        let session = w.session().await;
         let claimed = moves::claim(&w.app.db, a, session, START.after(MINUTE)).await.unwrap().unwrap();
         assert_eq!((claimed.fence, claimed.attempt, claimed.wake_seq, claimed.root_run_id), (1, 0, 0, a), "{}", w.name);
         assert_eq!((claimed.thread.as_str(), claimed.external_id.as_str(), claimed.ready_at), ("t", "a", START));
@@ -25,6 +25,12 @@ async fn a_claim_takes_a_ready_run_once_and_counts_its_fence() {
         assert!(moves::claim(&w.app.db, b, session, START).await.unwrap().is_none(), "it waits behind another");
         assert!(moves::claim(&w.app.db, new_id(), session, START).await.unwrap().is_none());
         assert_eq!(w.column(a, "queue_deadline").await, None);
+        let (c, expired) = (w.accept("u", "c").await.id, new_id());
+        runmill_shared::store::sessions::open(&w.app.db, expired, "w", START, START.after(MINUTE)).await.unwrap();
+        for nobody in [expired, new_id()] {
+            assert!(moves::claim(&w.app.db, c, nobody, START.after(MINUTE)).await.unwrap().is_none(), "no live session");
+        }
+        assert!(w.is_ready(c).await);
     }
 }
 

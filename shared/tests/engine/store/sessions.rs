@@ -1,6 +1,11 @@
-use runmill_shared::store::sessions;
+use runmill_shared::store::{db::Dedicated, sessions};
 
 use super::super::*;
+
+async fn held_by(w: &World, session: Uuid, name: &str) -> Claimed {
+    let id = w.accept(name, name).await.id;
+    execution::claim(&w.app, id, session).await.unwrap().unwrap()
+}
 
 #[tokio::test]
 async fn a_session_is_live_until_it_expires_and_goes_when_nothing_names_it() {
@@ -11,19 +16,25 @@ async fn a_session_is_live_until_it_expires_and_goes_when_nothing_names_it() {
         }
         assert!(sessions::open(db, mine, "worker", START, START).await.is_err());
         assert_eq!(sessions::live(db, START).await.unwrap(), 2, "{}", w.name);
-        assert!(sessions::expired(db, START.after(MINUTE), mine).await.unwrap().is_empty(), "good up to its last moment");
+        let run = held_by(&w, other, "a").await;
+        let own = held_by(&w, mine, "b").await;
+        assert!(sessions::dead_owners(db, START.after(MINUTE), mine).await.unwrap().is_empty(), "good up to its last moment");
         let later = START.after(MINUTE * 2);
-        assert_eq!(sessions::expired(db, later, mine).await.unwrap(), [other]);
+        assert_eq!(sessions::dead_owners(db, later, mine).await.unwrap(), [other]);
         assert_eq!(sessions::live(db, later).await.unwrap(), 0);
-        let id = w.accept("t", "a").await.id;
-        let run = execution::claim(&w.app, id, other).await.unwrap().unwrap();
-        assert!(!sessions::close(db, other, later).await.unwrap(), "a run names it");
-        w.finish(&run).await;
-        assert!(!sessions::close(db, other, START).await.unwrap(), "it was renewed meanwhile");
-        assert!(sessions::close(db, other, later).await.unwrap());
-        assert!(!sessions::close(db, other, later).await.unwrap());
+        assert!(sessions::close(db, later, new_id()).await.unwrap().is_empty(), "runs name them");
+        for run in [&run, &own] {
+            w.finish(run).await;
+        }
+        assert!(sessions::dead_owners(db, later, new_id()).await.unwrap().is_empty(), "no run names them");
+        assert!(sessions::close(db, START, mine).await.unwrap().is_empty(), "it was renewed meanwhile");
+        assert_eq!(sessions::close(db, later, mine).await.unwrap(), [other], "one's own is for others to close");
+        assert!(sessions::close(db, later, mine).await.unwrap().is_empty());
+        let last = held_by(&w, mine, "c").await;
         sessions::expire(db, mine).await.unwrap();
-        assert_eq!(sessions::expired(db, START, new_id()).await.unwrap(), [mine]);
+        assert_eq!(sessions::dead_owners(db, START, new_id()).await.unwrap(), [mine]);
+        w.finish(&last).await;
+        assert_eq!(sessions::close(db, START, new_id()).await.unwrap(), [mine]);
     }
 }
 
@@ -33,9 +44,10 @@ async fn a_start_that_is_alone_ends_all_other_sessions() {
         let (mine, db) = (new_id(), &w.app.db);
         for id in [mine, new_id(), new_id()] {
             sessions::open(db, id, "worker", START, START.after(MINUTE)).await.unwrap();
+            held_by(&w, id, &id.to_string()).await;
         }
         sessions::expire_others(db, mine).await.unwrap();
-        assert_eq!(sessions::expired(db, START, mine).await.unwrap().len(), 2, "{}", w.name);
+        assert_eq!(sessions::dead_owners(db, START, new_id()).await.unwrap().len(), 2, "{}", w.name);
         assert_eq!(sessions::live(db, START).await.unwrap(), 1);
     }
 }
@@ -43,13 +55,13 @@ async fn a_start_that_is_alone_ends_all_other_sessions() {
 #[tokio::test]
 async fn a_run_whose_session_is_gone_is_found_by_the_run() {
     for w in worlds().await {
-        let (gone, mine) = (new_id(), new_id());
+        let (gone, mine) = (w.session().await, new_id());
         for n in ["a", "b"] {
-            let id = w.accept(n, n).await.id;
-            execution::claim(&w.app, id, gone).await.unwrap().unwrap();
+            held_by(&w, gone, n).await;
         }
-        assert_eq!(sessions::expired(&w.app.db, START, mine).await.unwrap(), [gone], "{}", w.name);
-        assert!(sessions::expired(&w.app.db, START, gone).await.unwrap().is_empty(), "never oneself");
+        w.execute("DELETE FROM worker_sessions").await;
+        assert_eq!(sessions::dead_owners(&w.app.db, START, mine).await.unwrap(), [gone], "{}", w.name);
+        assert!(sessions::dead_owners(&w.app.db, START, gone).await.unwrap().is_empty(), "never oneself");
     }
 }
 
@@ -60,12 +72,9 @@ async fn a_lease_is_renewed_by_the_databases_clock_and_only_while_it_is_good() {
         let (live, dead) = (new_id(), new_id());
         sessions::open(&w.app.db, live, "w", now, now.after(MINUTE)).await.unwrap();
         sessions::open(&w.app.db, dead, "w", now, now.before(MINUTE)).await.unwrap();
-        let mut connection = runmill_shared::store::db::Db::dedicated_postgres(&w.app.config).await.unwrap();
-        let mut renew = async |id: Uuid| -> Option<i64> {
-            let statement = sqlx::query_scalar(sessions::RENEW).bind(id).bind(120_000_000_i64);
-            statement.fetch_optional(&mut connection).await.unwrap()
-        };
-        assert!(renew(live).await.is_some_and(|at| at >= now.0));
+        let mut connection = Dedicated::open(&w.app.config).await.unwrap();
+        let mut renew = async |id: Uuid| sessions::renew(&mut connection, id, MINUTE * 2).await.unwrap();
+        assert!(renew(live).await.is_some_and(|at| at >= now));
         assert_eq!(renew(dead).await, None);
         assert_eq!(sessions::live(&w.app.db, now.after(MINUTE)).await.unwrap(), 1);
     }

@@ -52,7 +52,7 @@ async fn lanes_are_counted_up_to_a_limit_and_know_their_oldest() {
 #[tokio::test]
 async fn what_a_session_held_goes_back_in_batches() {
     for w in worlds().await {
-        let (dead, live) = (new_id(), new_id());
+        let (dead, live) = (w.session().await, w.session().await);
         let ids = ready(&w, 6).await;
         for (n, id) in ids.iter().enumerate() {
             execution::claim(&w.app, *id, if n < 5 { dead } else { live }).await.unwrap().unwrap();

@@ -59,3 +59,58 @@ async fn a_thread_is_handed_on_in_order_and_only_by_its_head() {
         assert_eq!(threads::head(&w.app.db, thread).await.unwrap().unwrap().run_id, None);
     }
 }
+
+#[tokio::test]
+async fn many_threads_give_numbers_at_once_and_each_its_own() {
+    for w in worlds().await {
+        let mut take = Vec::new();
+        for n in 0..20 {
+            let thread = w.thread_of(w.accept(&format!("t{n}"), &format!("r{n}")).await.id).await;
+            take.push((thread, Advance { events: n, messages: 20 - n, ..Advance::default() }));
+        }
+        let unknown = new_id();
+        take.push((unknown, Advance { events: 1, ..Advance::default() }));
+        let mut tx = w.tx().await;
+        let heads = threads::advance_many(&mut tx, &take).await.unwrap();
+        assert!(threads::advance_many(&mut tx, &[]).await.unwrap().is_empty());
+        tx.commit().await.unwrap();
+        assert_eq!(heads.len(), 20, "{}", w.name);
+        for (thread, taken) in &take[..20] {
+            let head = heads[thread];
+            // Each has its run's first event and first message.
+            assert_eq!((head.last_seq, head.last_message_seq, head.last_order), (1 + taken.events, 1 + taken.messages, 1));
+            assert_eq!(threads::head(&w.app.db, *thread).await.unwrap(), Some(head));
+        }
+        assert_eq!(threads::head(&w.app.db, unknown).await.unwrap(), None, "it makes no head");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_take_from_the_same_threads_in_other_orders_wait_for_each_other() {
+    for w in worlds().await {
+        let mut take = Vec::new();
+        for n in 0..10 {
+            let thread = w.thread_of(w.accept(&format!("t{n}"), &format!("r{n}")).await.id).await;
+            take.push((thread, Advance { events: 1, ..Advance::default() }));
+        }
+        let all = (0..12).map(|n| {
+            let (w, mut take) = (&w, take.clone());
+            take.rotate_left(n % 10);
+            if n % 2 == 0 {
+                take.reverse();
+            }
+            async move {
+                let mut tx = w.tx().await;
+                let heads = threads::advance_many(&mut tx, &take).await.unwrap();
+                tx.commit().await.unwrap();
+                heads.into_iter().map(|(thread, head)| (thread, head.last_seq)).collect::<Vec<_>>()
+            }
+        });
+        let taken = tokio::time::timeout(LIMIT, futures::future::join_all(all)).await.expect("no deadlock");
+        let mut taken: Vec<_> = taken.into_iter().flatten().collect();
+        taken.sort_unstable();
+        let mut expected: Vec<_> = take.iter().flat_map(|(thread, _)| (2..=13).map(|seq| (*thread, seq))).collect();
+        expected.sort_unstable();
+        assert_eq!(taken, expected, "{}: a number was given twice or not at all", w.name);
+    }
+}

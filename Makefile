@@ -25,7 +25,7 @@ fmt: ## Format all code
 bench: ## Release build, then every benchmark, each beside its baseline
 	@scripts/setup.sh test
 	@$(CARGO) build --release -p runmill -p runmill-bench
-	@scripts/with-services.sh $(CARGO) run --release -p runmill-bench -- $(ARGS)
+	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run --release -p runmill-bench -- $(ARGS)
 
 clean-data: ## Delete the data of `make run`: ./data
 	rm -rf data

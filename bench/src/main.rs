@@ -1,24 +1,80 @@
-//! Measurements that hold a design decision up to its alternatives, in one run and with the ratio to a baseline.
+//! Measurements of the release build, and of design decisions against their alternatives: each in one run with its baseline. All on
+//! loopback, in processes and databases of their own.
+mod accept;
 mod dispatch;
+mod events;
+mod floor;
+mod http;
+mod load;
+mod pickup;
+mod process;
+mod readers;
+mod runs;
+mod system;
+mod table;
 
+use std::net::SocketAddr;
+
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use self::system::Services;
+
 #[derive(Parser)]
-#[command(about = "Runmill's benchmarks; build with --release")]
+#[command(about = "Runmill's benchmarks, all of them without a command; build with --release, `runmill` too")]
 struct Args {
     #[command(subcommand)]
-    bench: Bench,
+    bench: Option<Bench>,
 }
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Clone, Copy)]
 enum Bench {
+    /// POST /runs to its answer: rates and latencies, beside one INSERT and COMMIT behind the same HTTP server (the baseline)
+    Accept,
+    /// POST /runs to run.started as a reader of the events sees it, beside a Redis message (the baseline)
+    Pickup,
+    /// Offline runs from the first POST to the last end, beside single commits (the baseline)
+    Runs,
+    /// Events of streams that are written and read at once, beside single commits (the baseline)
+    Events,
+    /// Memory of 1,000 readers of event streams, beside bare streams of the same HTTP server (the baseline)
+    Readers,
     /// Ready hint to running handler: raw Redis, ours on Redis and in memory, stock apalis-redis (the baseline)
     Dispatch,
+    /// The baseline's server
+    #[command(hide = true)]
+    Floor {
+        #[arg(env = "RUNMILL_OPS_ADDR")]
+        listen: SocketAddr,
+    },
 }
 
+const ALL: [Bench; 6] = [Bench::Dispatch, Bench::Accept, Bench::Pickup, Bench::Runs, Bench::Events, Bench::Readers];
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> Result<()> {
     match Args::parse().bench {
-        Bench::Dispatch => dispatch::run().await,
+        Some(Bench::Floor { listen }) => floor::serve(listen).await,
+        Some(bench) => measure(&[bench]).await,
+        None => measure(&ALL).await,
     }
+}
+
+async fn measure(all: &[Bench]) -> Result<()> {
+    let services = Services::start().await?;
+    let cores = std::thread::available_parallelism()?;
+    let profile = if cfg!(debug_assertions) { "dev profile: build with --release for figures to keep" } else { "release" };
+    println!("{cores} processors, {profile}, {}, SQLite synchronous FULL", services.durability);
+    for bench in all {
+        match bench {
+            Bench::Accept => accept::run(&services).await?,
+            Bench::Pickup => pickup::run(&services).await?,
+            Bench::Runs => runs::run(&services).await?,
+            Bench::Events => events::run(&services).await?,
+            Bench::Readers => readers::run(&services).await?,
+            Bench::Dispatch => dispatch::run().await?,
+            Bench::Floor { .. } => {}
+        }
+    }
+    Ok(())
 }

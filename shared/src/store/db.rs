@@ -160,6 +160,9 @@ impl Dedicated {
     }
 }
 
+/// A pooled connection that was idle for longer may have died meanwhile.
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
+
 /// Who waits first when writers queue on SQLite: requests before background batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -183,6 +186,16 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(config.database.connections)
             .acquire_timeout(config.database.acquire_timeout)
+            // The pool asks a connection when it comes back; asking it again costs each transaction a round trip.
+            .test_before_acquire(false)
+            .before_acquire(|connection, was| {
+                Box::pin(async move {
+                    if was.idle_for > ASKED_AGAIN {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(Self::postgres_options(config)?);
         Ok(Self::Postgres(pool))
     }

@@ -9,7 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    after::{After, Source},
+    after::{self, After, Source},
     ending::{self, Outside},
 };
 use crate::{
@@ -27,7 +27,11 @@ use crate::{
     store::{
         db::Tx,
         messages::{self, Added},
-        runs::{Ready, moves, sweep, view},
+        runs::{
+            Ready,
+            at_once::{self, Placed, Plain},
+            moves, sweep, view,
+        },
         steps,
         threads::{self, Advance, Head},
     },
@@ -95,6 +99,12 @@ pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
 }
 
 async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
+    if app.db.is_postgres()
+        && is_plain(work)
+        && let Some(accepted) = accept_at_once(app, owner, work).await?
+    {
+        return Ok(accepted);
+    }
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     // Its lock first: of two equal requests at once, the second must find the first and not meet it in the thread.
@@ -125,6 +135,11 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
     after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
     tx.commit().await?;
+    Ok(accepted(app, work, after, id, is_head, now))
+}
+
+/// What follows the commit.
+fn accepted(app: &App, work: &Work, mut after: After, id: Uuid, is_head: bool, now: Timestamp) -> Accepted {
     let lane = work.kind.lane();
     if is_head {
         after.ready([Ready { id, lane, score: Priority::score(work.priority.as_i64(), now) }]);
@@ -132,7 +147,41 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     after.apply(app);
     app.admission.accepted(lane);
     metrics::counter!("runmill_runs_accepted_total", "kind" => work.kind.as_str()).increment(1);
-    Ok(Accepted { id, thread: work.thread.clone(), run: work.run.clone(), created_at: now, replayed: false })
+    Accepted { id, thread: work.thread.clone(), run: work.run.clone(), created_at: now, replayed: false }
+}
+
+/// Asks nothing of its thread but a place at its end, as most do.
+fn is_plain(work: &Work) -> bool {
+    work.multitask == Multitask::Enqueue
+        && work.run_at.is_none()
+        && work.idempotency_key.is_none()
+        && work.retry_of.is_none()
+        && work.messages.iter().all(|m| m.role != MessageRole::Assistant)
+}
+
+/// The same in one round trip. `None`, with nothing written: there is a run of that name, or no room; idempotency comes first then.
+async fn accept_at_once(app: &App, owner: &Owner, work: &Work) -> Result<Option<Accepted>> {
+    let (now, id) = (app.clock.now(), new_id());
+    if !app.admission.has_room(app, work.kind.lane()) {
+        return Ok(None);
+    }
+    let unplaced = Head { last_seq: 0, first_seq: 0, last_message_seq: 0, last_order: 0, run_id: None };
+    let queued = NewEvent::queued();
+    let plain = Plain {
+        run: new_run(app, owner, work, id, new_id(), &unplaced, now)?,
+        thread: &work.thread,
+        listed: work.listed,
+        messages: &work.messages,
+        event: (queued.kind, serde_json::to_string(&queued.data)?),
+    };
+    let Placed { thread_id, head } = match at_once::accept(&app.db, plain).await {
+        Err(e) if e.code == "DUPLICATE" => return Ok(None),
+        outcome => outcome?,
+    };
+    let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
+    let mut after = After::default();
+    after.events(thread_id, after::number(source, vec![queued], head.last_seq, now));
+    Ok(Some(accepted(app, work, after, id, head.run_id == Some(id), now)))
 }
 
 fn keys_from(app: &App, now: Timestamp) -> Timestamp {
@@ -246,6 +295,12 @@ struct Sample {
 const FRESH: Duration = Duration::from_millis(200);
 
 impl Admission {
+    /// Whether a fresh sample says so. Without one the count has to be made, in a transaction: see `check`.
+    fn has_room(&self, app: &App, lane: Lane) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
+        known.is_some_and(|s| app.clock.now().since(s.at) < FRESH && s.queued < app.config.runs.max_queued)
+    }
+
     /// In the caller's transaction: a second connection, asked for while the first is held, is one that all wait for.
     async fn check(&self, app: &App, tx: &mut Tx, lane: Lane) -> Result<()> {
         let (now, most) = (app.clock.now(), app.config.runs.max_queued);

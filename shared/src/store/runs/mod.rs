@@ -1,5 +1,6 @@
 //! The runs: `moves` makes the transitions of `domain::run`, each a compare-and-set; `sweep` makes them in batches for the
-//! reconciler; `view` reads.
+//! reconciler; `view` reads; `at_once` accepts.
+pub mod at_once;
 pub mod moves;
 pub mod sweep;
 pub mod view;
@@ -15,9 +16,9 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Registered statements of the three files.
+/// Registered statements of the files.
 pub fn statements() -> Vec<Sql> {
-    [moves::STATEMENTS, sweep::STATEMENTS, view::STATEMENTS].concat()
+    [at_once::STATEMENTS, moves::STATEMENTS, sweep::STATEMENTS, view::STATEMENTS].concat()
 }
 
 /// What the queue needs to know of a run that became ready.

@@ -1,0 +1,119 @@
+//! A whole accept as one statement, its own transaction, for Postgres: what `services::runs::accept` does in eight, each a round
+//! trip. Only for a run that asks nothing of its thread but a place at its end. SQLite has no round trips (and no such statement).
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        db::{Db, FromRow, Row, Sql, query},
+        threads::Head,
+    },
+    moves::NewRun,
+};
+use crate::{
+    domain::message::NewMessage,
+    error::{Error, Result},
+};
+
+/// Every part reads what the one before it returned: thread, head, then the rest. On SQLite it says nothing and is never sent.
+pub const ACCEPT: Sql = Sql::each(
+    "WITH thread AS (
+         INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = $5 RETURNING id
+     ), head AS (
+         INSERT INTO thread_heads (thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id)
+         SELECT id, 1, 1, $6::BIGINT, 1, $7::UUID FROM thread
+         ON CONFLICT (thread_id) DO UPDATE SET last_seq = thread_heads.last_seq + 1,
+             last_message_seq = thread_heads.last_message_seq + $6::BIGINT, last_order = thread_heads.last_order + 1,
+             head_run_id = COALESCE(thread_heads.head_run_id, $7::UUID)
+         RETURNING thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id
+     ), run AS (
+         INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score,
+             hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, agent_id, model, input, input_hash,
+             trace, created_at)
+         SELECT $7::UUID, $2::TEXT, thread_id, $8::TEXT, $9::TEXT, $10::TEXT, 'queued', head_run_id = $7::UUID, last_order,
+             $11::BIGINT, $12::BIGINT, $5::BIGINT, 0, 0, 0, 0, $13::BIGINT, $14::BIGINT, $15::TEXT, $16::TEXT, $17::TEXT, $18::TEXT,
+             $19::TEXT, $20::TEXT, $5::BIGINT FROM head
+     ), said AS (
+         INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+         SELECT head.thread_id, head.last_message_seq - m.later, m.id, $7::UUID, m.role, m.body, $5::BIGINT
+         FROM head, json_to_recordset($21::JSON) AS m (later BIGINT, id TEXT, role TEXT, body TEXT)
+         ON CONFLICT (thread_id, id) DO NOTHING
+     ), told AS (
+         INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
+         SELECT thread_id, last_seq, $7::UUID, 0, $22::TEXT, $23::TEXT, $5::BIGINT FROM head
+     )
+     SELECT thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id FROM head",
+    "SELECT 1",
+);
+pub const STATEMENTS: &[Sql] = &[ACCEPT];
+
+/// A run, with what its thread gets with it. The run's `thread_id` is the thread's if that is new; `ready` and `thread_order` are
+/// for the thread to say.
+pub struct Plain<'a> {
+    pub run: NewRun,
+    /// The client's name of the thread.
+    pub thread: &'a str,
+    pub listed: bool,
+    pub messages: &'a [NewMessage],
+    /// Kind and data (JSON) of the run's first event.
+    pub event: (&'a str, String),
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    /// How many come after it.
+    later: usize,
+    id: &'a str,
+    role: &'a str,
+    /// JSON in a string: what the TEXT column holds.
+    body: String,
+}
+
+/// The thread, and its head after this run has taken its place.
+pub struct Placed {
+    pub thread_id: Uuid,
+    pub head: Head,
+}
+
+impl FromRow for Placed {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { thread_id: row.get("thread_id")?, head: Head::from_row(row)? })
+    }
+}
+
+/// `DUPLICATE` when the owner has a run of that name: then nothing was written.
+pub async fn accept(db: &Db, plain: Plain<'_>) -> Result<Placed> {
+    let Plain { run, thread, listed, messages, event } = plain;
+    let said = messages
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(later, m)| Ok(Said { later, id: &m.id, role: m.role.as_str(), body: serde_json::to_string(&m.body)? }));
+    let said = said.collect::<Result<Vec<_>>>()?;
+    let statement = query(ACCEPT)
+        .bind(run.thread_id)
+        .bind(run.owner)
+        .bind(thread)
+        .bind(listed)
+        .bind(run.created_at)
+        .bind(i64::try_from(messages.len()).map_err(Error::internal)?)
+        .bind(run.id)
+        .bind(run.external_id)
+        .bind(run.kind.as_str())
+        .bind(run.lane.as_str())
+        .bind(run.priority)
+        .bind(run.dispatch_score)
+        .bind(run.queue_deadline)
+        .bind(run.run_left)
+        .bind(serde_json::to_string(&run.policy)?)
+        .bind(run.agent_id)
+        .bind(run.model)
+        .bind(run.input)
+        .bind(run.input_hash)
+        .bind(run.trace)
+        .bind_json(&said)?
+        .bind(event.0)
+        .bind(event.1);
+    statement.optional_as(db).await?.ok_or_else(|| Error::internal("an accept answered nothing"))
+}

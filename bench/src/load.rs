@@ -83,7 +83,6 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted.get(at).copied().unwrap_or(f64::NAN)
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing here has a span to keep, and the set hands on how each task ended")]
 pub fn spawn_in<T: Send + 'static>(tasks: &mut JoinSet<T>, work: impl Future<Output = T> + Send + 'static) {
     tasks.spawn(work);
 }

@@ -8,6 +8,7 @@ use crate::{
     error::Result,
     events::Live,
     limits::Limiter,
+    pulse::Pulse,
     queue::Queue,
     services::{runs::accept::Admission, tokens::Tokens},
     store::db::Db,
@@ -25,6 +26,7 @@ pub struct App {
     pub limiter: Limiter,
     pub tokens: Tokens,
     pub admission: Admission,
+    pub pulse: Pulse,
 }
 
 impl App {
@@ -36,7 +38,7 @@ impl App {
         let tokens = Tokens::open(&config)?;
         let blobs = Blobs::open(&config, tokens.signing_key()).await?;
         let limiter = Limiter::open(&config)?;
-        let admission = Admission::default();
-        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, limiter, tokens, admission })
+        let (admission, pulse) = (Admission::default(), Pulse::default());
+        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, limiter, tokens, admission, pulse })
     }
 }

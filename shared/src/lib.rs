@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod jobs;
 pub mod limits;
+pub mod pulse;
 pub mod queue;
 pub mod services;
 pub mod store;

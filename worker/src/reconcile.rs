@@ -75,6 +75,7 @@ impl Work {
         let mut unknown = Vec::new();
         self.refill().await;
         loop {
+            self.app.pulse.beat("reconciler");
             match self.tick(healthy_since, &mut unknown).await {
                 Ok(()) => {
                     healthy_since.get_or_insert_with(Instant::now);
@@ -99,6 +100,7 @@ impl Work {
             }
             let pause = tick.mul_f64(rand::rng().random_range(0.75..1.25));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                self.app.pulse.rest("reconciler");
                 return;
             }
         }

@@ -1,10 +1,9 @@
 //! One span and two metrics a request, whatever its dialect.
 use std::time::Instant;
 
-use opentelemetry::{global::get_text_map_propagator, propagation::Extractor};
-use poem::{Endpoint, IntoResponse, PathPattern, Request, Response, http::HeaderMap, http::header};
+use poem::{Endpoint, IntoResponse, PathPattern, Request, Response, http::header};
+use runmill_shared::telemetry;
 use tracing::{Instrument, Span, field::Empty, info_span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// What a request counts under when no route took it, so that guessed addresses make no new series.
 const UNMATCHED: &str = "unmatched";
@@ -17,10 +16,8 @@ impl<E: Endpoint> Endpoint for Observed<E> {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let began = Instant::now();
         let method = request.method().to_string();
-        let span = info_span!("request", otel.kind = "server", %method, route = Empty, status = Empty);
-        let parent = get_text_map_propagator(|propagator| propagator.extract(&Headers(request.headers())));
-        // Fails only where no OpenTelemetry layer is installed, and then there is nothing to join.
-        span.set_parent(parent).ok();
+        let span = info_span!("request", otel.kind = "server", %method, route = Empty, status = Empty, trace_id = Empty);
+        telemetry::continue_from(request.header("traceparent"), &span);
         let outcome = self.0.call(request).instrument(span.clone()).await;
         let mut response = outcome.map_or_else(poem::Error::into_response, IntoResponse::into_response);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
@@ -38,16 +35,4 @@ fn record(span: &Span, method: String, route: String, status: u16, began: Instan
     metrics::histogram!("http_request_duration_seconds", "route" => route.clone(), "status_class" => class)
         .record(began.elapsed().as_secs_f64());
     metrics::counter!("http_requests_total", "method" => method, "route" => route, "status" => status.to_string()).increment(1);
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(header::HeaderName::as_str).collect()
-    }
 }

@@ -36,7 +36,12 @@ impl Health {
     /// Ready when the database answers; live for as long as it can say so.
     pub fn of(app: &App) -> Self {
         let db = app.db.clone();
-        Self { live: Arc::new(|| Ok(())), ready: Vec::new() }.needs("database", move || {
+        let pulse = app.pulse.clone();
+        let progress = move || match pulse.stuck().as_slice() {
+            [] => Ok(()),
+            stuck => Err(format!("stuck: {}", stuck.join(", "))),
+        };
+        Self { live: Arc::new(progress), ready: Vec::new() }.needs("database", move || {
             let db = db.clone();
             async move { db.ping().await }
         })

@@ -1,20 +1,14 @@
 //! The trace that a request is part of, for work that goes on after its answer.
-use std::collections::HashMap;
-
-use opentelemetry::global::get_text_map_propagator;
 use poem::{FromRequest, Request, RequestBody};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use runmill_shared::telemetry;
 
 /// A W3C traceparent: that of the request's own span; where nothing is traced here, the one that the client sent.
 pub struct Trace(pub Option<String>);
 
 impl<'a> FromRequest<'a> for Trace {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        let mut carrier = HashMap::new();
-        get_text_map_propagator(|propagator| propagator.inject_context(&Span::current().context(), &mut carrier));
         let sent = || request.header("traceparent").filter(|t| is_traceparent(t)).map(str::to_owned);
-        Ok(Self(carrier.remove("traceparent").or_else(sent)))
+        Ok(Self(telemetry::current_traceparent().or_else(sent)))
     }
 }
 

@@ -204,6 +204,7 @@ pub fn watch(app: &App) {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            app.pulse.beat("streams");
             let followed = app.live.followed();
             metrics::gauge!("runmill_stream_readers").set(f64::from(u32::try_from(app.live.readers()).unwrap_or(u32::MAX)));
             for chunk in followed.chunks(500) {

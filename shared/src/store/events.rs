@@ -126,6 +126,7 @@ pub const STATEMENTS: &[Sql] = &[
 pub async fn append(tx: &mut Tx, events: &[Append<'_>]) -> Result<()> {
     if !events.is_empty() {
         query(APPEND).bind_json(&events)?.execute(tx).await?;
+        metrics::counter!("runmill_events_appended_total").increment(events.len() as u64);
     }
     Ok(())
 }

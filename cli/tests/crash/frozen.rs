@@ -11,7 +11,7 @@ use crate::{
     check::{Expect, check},
     eventually,
     model::{Call, words},
-    world::{LEASE, Setup, World, first_after, last_of, report},
+    world::{LEASE, Setup, World, first_after, last_of, report, restarted_after},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +77,7 @@ async fn frozen_while_it_writes() {
             seen.push(reader.ended().await);
         }
         let took = last_of(frozen, &seen);
-        report("worker frozen while it writes", first_after(frozen, &seen), took);
+        report("worker frozen while it writes", restarted_after(frozen, &seen), took);
         assert!(took < LEASE * 4, "the frozen worker stood in the way for {took:?}");
         world.workers[holder].cont().unwrap();
         world.workers[holder].ready().await.unwrap();

@@ -10,7 +10,6 @@ use runmill_testkit::model_server::{ModelServer, Reply};
 /// One model call, as the script sees it.
 #[derive(Clone, Debug)]
 pub struct Call {
-    pub run: String,
     /// How many answers of this run came before.
     pub iteration: usize,
     /// How many times this very call was made before.
@@ -32,8 +31,8 @@ impl Model {
             let run = request.user().split_whitespace().next().unwrap_or_default().to_owned();
             let iteration = request.tool_results().len();
             let mut seen = seen.lock().unwrap();
-            let calls = seen.entry((run.clone(), iteration)).or_default();
-            let call = Call { run, iteration, again: *calls };
+            let calls = seen.entry((run, iteration)).or_default();
+            let call = Call { iteration, again: *calls };
             *calls += 1;
             script(&call)
         };
@@ -43,11 +42,6 @@ impl Model {
     /// How often the call of that iteration was made.
     pub fn calls(&self, run: &str, iteration: usize) -> usize {
         self.counts.lock().unwrap().get(&(run.to_owned(), iteration)).copied().unwrap_or(0)
-    }
-
-    /// All calls of a run.
-    pub fn all_calls(&self, run: &str) -> usize {
-        self.counts.lock().unwrap().iter().filter(|((name, _), _)| name == run).map(|(_, calls)| calls).sum()
     }
 
     /// Waits until so many calls came, those of all runs together.

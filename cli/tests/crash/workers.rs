@@ -106,6 +106,9 @@ async fn killed_after_a_tool_and_before_the_answer() {
     let mut readers = world.submit("tool", RUNS).await;
     // The tools have ended, and the next calls have reached the model and not been answered.
     world.model.called(2 * RUNS).await;
+    for reader in &mut readers {
+        reader.until_event("message.started", 2).await;
+    }
     let killed = Instant::now();
     world.workers[0].kill9().unwrap();
     world.add_worker().ready().await.unwrap();

@@ -212,6 +212,14 @@ pub fn first_after(since: Instant, all: &[crate::client::Seen]) -> Duration {
     after.min().map_or(Duration::MAX, |at| at - since)
 }
 
+/// From `since` to the first time that one of the runs was taken up again: for runs that were writing until the last moment.
+pub fn restarted_after(since: Instant, all: &[crate::client::Seen]) -> Duration {
+    let started = |seen: &crate::client::Seen| {
+        seen.frames.iter().filter(|frame| frame.event == "run.started").map(|frame| frame.at).find(|at| *at > since)
+    };
+    all.iter().filter_map(started).min().map_or(Duration::MAX, |at| at - since)
+}
+
 /// From `since` to the last event of all readers.
 pub fn last_of(since: Instant, all: &[crate::client::Seen]) -> Duration {
     let last = all.iter().filter_map(|seen| seen.frames.last()).map(|frame| frame.at).max();

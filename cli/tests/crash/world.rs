@@ -41,7 +41,7 @@ impl Default for Setup {
 }
 
 enum Postgres {
-    Shared(TestDatabase),
+    Shared(Box<TestDatabase>),
     Own(PostgresServer),
 }
 
@@ -165,7 +165,7 @@ async fn postgres(own: bool) -> (Postgres, String) {
     let shared = if own { None } else { TestDatabase::postgres_from_env().await };
     if let Some(database) = shared {
         let url = database.config().database.url.expose().to_owned();
-        return (Postgres::Shared(database), url);
+        return (Postgres::Shared(Box::new(database)), url);
     }
     let server = PostgresServer::start().await.unwrap();
     let url = server.database("runmill").await.unwrap();

@@ -22,33 +22,36 @@ const BLOCKER: &str = "/say 1000 words\\n/slow 60000 ms";
 type Rows = Vec<Vec<String>>;
 
 pub async fn run(services: &Services) -> Result<()> {
-    let mut rows = Rows::new();
-    embedded(&mut rows).await?;
-    distributed(services, &mut rows).await?;
     let header = ["", "clients", "a second", "of floor", "p50", "p99", "p50 of floor", "load generator", "runmill"];
-    table::print("accept: POST /runs, the shares are of all processors", &header, &rows);
+    let title = |on| format!("accept: POST /runs on {on}; the shares are of all processors");
+    table::print(&title("SQLite"), &header, &embedded().await?);
+    table::print(&title("Postgres and Redis"), &header, &distributed(services).await?);
     Ok(())
 }
 
-async fn embedded(rows: &mut Rows) -> Result<()> {
-    let floor = floor(rows, "floor: poem, one INSERT and COMMIT on SQLite", Floor::sqlite().await?).await?;
+async fn embedded() -> Result<Rows> {
+    let mut rows = Rows::new();
+    let floor = floor(&mut rows, "floor: poem, one INSERT and COMMIT", Floor::sqlite().await?).await?;
     {
         let system = System::embedded(&[("RUNMILL_LANES__RUNS", "1")]).await?;
         system.accept("blocker", "blocker", BLOCKER, "{}").await?;
-        health(rows, &system).await?;
-        accepts(rows, "embedded, nothing else going on", &system, &floor).await?;
+        health(&mut rows, &system).await?;
+        accepts(&mut rows, "embedded, nothing else going on", &system, &floor).await?;
     }
     let system = System::embedded(&[]).await?;
-    accepts(rows, "embedded, executing the runs meanwhile", &system, &floor).await
+    accepts(&mut rows, "embedded, executing the runs meanwhile", &system, &floor).await?;
+    Ok(rows)
 }
 
-async fn distributed(services: &Services, rows: &mut Rows) -> Result<()> {
-    let floor = floor(rows, "floor: poem, one INSERT and COMMIT on Postgres", Floor::postgres(services).await?).await?;
+async fn distributed(services: &Services) -> Result<Rows> {
+    let mut rows = Rows::new();
+    let floor = floor(&mut rows, "floor: poem, one INSERT and COMMIT", Floor::postgres(services).await?).await?;
     let system = System::distributed(services, 0, &[]).await?;
-    accepts(rows, "api on Postgres and Redis, no worker", &system, &floor).await?;
+    accepts(&mut rows, "api, no worker", &system, &floor).await?;
     drop(system);
     let system = System::distributed(services, 1, &[]).await?;
-    accepts(rows, "api on Postgres and Redis, a worker executing", &system, &floor).await
+    accepts(&mut rows, "api, a worker executing the runs meanwhile", &system, &floor).await?;
+    Ok(rows)
 }
 
 async fn floor(rows: &mut Rows, name: &str, floor: Floor) -> Result<Vec<Load>> {

@@ -8,7 +8,6 @@ use tokio::{sync::Barrier, task::JoinSet};
 use crate::{
     floor::Floor,
     http::Connection,
-    load::spawn_in,
     process::{cpu, share},
     system::{Services, System, events},
     table::{self, percent, rate, ratio},
@@ -62,7 +61,7 @@ async fn measure(rows: &mut Vec<Vec<String>>, name: &str, system: &System, reade
     let following = Arc::new(Barrier::new(RUNS * readers + 1));
     let mut tasks = JoinSet::new();
     for n in 0..RUNS * readers {
-        spawn_in(&mut tasks, follow(system.address, n % RUNS, following.clone()));
+        tasks.spawn(follow(system.address, n % RUNS, following.clone()));
     }
     following.wait().await;
     let (generator, server, start) = (cpu(std::process::id())?, system.cpu()?, Instant::now());

@@ -1,6 +1,5 @@
 //! Closed loops: each client has a connection of its own and sends its next request when it has the answer to the last.
 use std::{
-    future::Future,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -46,7 +45,7 @@ pub async fn closed(
     let mut tasks = JoinSet::new();
     for client in 0..clients {
         let request = request.clone();
-        spawn_in(&mut tasks, async move {
+        tasks.spawn(async move {
             let mut connection = Connection::open(address).await?;
             let mut latencies = Vec::new();
             for n in 0.. {
@@ -81,8 +80,4 @@ pub async fn closed(
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = ((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or(f64::NAN)
-}
-
-pub fn spawn_in<T: Send + 'static>(tasks: &mut JoinSet<T>, work: impl Future<Output = T> + Send + 'static) {
-    tasks.spawn(work);
 }

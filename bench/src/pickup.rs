@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     http::{Connection, Events},
-    load::{quantile, spawn_in},
+    load::quantile,
     system::{Services, System, events, start_run},
     table::{self, ms, ratio},
 };
@@ -84,7 +84,7 @@ async fn measure(system: &System) -> Result<Figures> {
     let stream = Connection::open(system.address).await?.follow(&events("pickup")).await?.context("a stream")?;
     let (sender, mut seen) = unbounded_channel();
     let mut reader = JoinSet::new();
-    spawn_in(&mut reader, read(stream, sender));
+    reader.spawn(read(stream, sender));
     let mut connection = Connection::open(system.address).await?;
     let mut figures = Figures { request: Vec::new(), answer: Vec::new() };
     for n in 0..RUNS {

@@ -7,7 +7,6 @@ use tokio::task::JoinSet;
 use crate::{
     floor::Floor,
     http::{Connection, Events},
-    load::spawn_in,
     process::{cpu, memory, share},
     system::{Services, System, events},
     table::{self, percent, rate, ratio},
@@ -94,7 +93,7 @@ async fn active(services: &Services) -> Result<Active> {
     let (api, generator, start) = (cpu(system.api()?)?, cpu(std::process::id())?, Instant::now());
     let mut readers = JoinSet::new();
     for stream in streams {
-        spawn_in(&mut readers, read_all(stream));
+        readers.spawn(read_all(stream));
     }
     for n in 0..THREADS {
         system.accept(&format!("t{n}"), &format!("r{n}"), MESSAGE, "{}").await?;

@@ -11,7 +11,6 @@ use crate::{
     accept::MESSAGE,
     floor::Floor,
     http::Connection,
-    load::spawn_in,
     process::{cpu, share},
     system::{Services, System, start_run},
     table::{self, percent, rate, ratio},
@@ -50,7 +49,7 @@ async fn measure(rows: &mut Vec<Vec<String>>, name: &str, system: &System, floor
     let start = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        spawn_in(&mut clients, accept(system.address, client));
+        clients.spawn(accept(system.address, client));
     }
     while let Some(client) = clients.join_next().await {
         client??;

@@ -118,8 +118,7 @@ async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, plain: &[&Pl
         let step_key = idempotency_key(journal, placed, earlier.as_ref());
         let is_unknown = again && tools.get(&placed.call.name).is_some_and(|t| !t.idempotent(&placed.call.arguments));
         if !is_unknown {
-            let intent =
-                json!({ "toolCallId": placed.call.id, "arguments": placed.call.arguments, "idempotencyKey": step_key });
+            let intent = json!({ "toolCallId": placed.call.id, "arguments": placed.call.arguments, "idempotencyKey": step_key });
             starts.push(journal.starting(&placed.key, StepKind::Tool, &placed.call.name, intent));
         }
         let cx = ToolContext {

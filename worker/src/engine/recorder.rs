@@ -15,7 +15,7 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Unit, Writes},
+    services::runs::execution::{self, End, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -32,6 +32,9 @@ use crate::executions::{Executions, Stop};
 const RUNS: usize = 64;
 /// An active stream's share of the time between flushes.
 const PER_STREAM: Duration = Duration::from_micros(500);
+/// Between tries while the database is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
@@ -114,6 +117,27 @@ impl Recorder {
         }
     }
 
+    /// Ends the run, with what it has said so far and `add`. Tries until the database answers: an answer that is paid for is not
+    /// given up. The caller drops this when the execution has to stop.
+    pub async fn end(&self, run: &Claimed, end: End<'_>, add: Writes) -> Result<(), Failure> {
+        let mut last = self.take(run.id).await;
+        last.events.extend(add.events);
+        last.steps.extend(add.steps);
+        last.messages.extend(add.messages);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match execution::end(&self.0.app, run, end, last.clone()).await {
+                // A commit whose answer was lost is found to be done: then the run is not ours any more.
+                Err(e) if e.code == "DATABASE_UNAVAILABLE" => {
+                    tracing::warn!(run = %run.id, error = %e, "the run's end is kept until the database answers");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
     /// Drops what the run has said and is not written: its execution may not write any more.
     pub fn forget(&self, run: &Claimed) {
         let mut state = self.state();
@@ -174,14 +198,14 @@ impl Recorder {
 
     /// Tries until the database answers, or nothing in the batch is executed here any more.
     async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Uuid>, Error> {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = FIRST_PAUSE;
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
             match execution::flush(&self.0.app, units).await {
                 Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
                     tracing::warn!(error = %e, "what runs say is kept until the database answers");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => return outcome,
             }

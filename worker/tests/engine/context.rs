@@ -170,8 +170,11 @@ async fn images_and_attachments_reach_the_model() {
             image(Source::Data { base64: "QUJD".into() }),
             image(Source::Attachment { bucket: stored.bucket.clone(), path: stored.path.clone() }),
         ];
-        let accepted =
-            app.submit("t", vec![message(MessageRole::User, MessageBody { parts, ..MessageBody::default() })], RunOptions::default());
+        let accepted = app.submit(
+            "t",
+            vec![message(MessageRole::User, MessageBody { parts, ..MessageBody::default() })],
+            RunOptions::default(),
+        );
         let accepted = accepted.await.unwrap();
         let run = until_state(&app, accepted.id, RunState::Succeeded).await;
         assert!(run.error.is_none());

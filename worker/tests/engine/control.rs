@@ -188,10 +188,12 @@ async fn a_tool_that_is_not_offered_is_not_executed() {
         let model = ModelServer::start().await.unwrap();
         let only = |c: &mut Config| c.agents.values_mut().for_each(|a| a.tools = vec!["now".into()]);
         let app = start(database, &model, only).await;
-        let calls = [("launch", json!({})), ("calculator", json!({ "expression": "1+1" })), ("wait", json!({ "seconds": 60 })), (
-            "delegate_to_agent",
-            json!({ "task": "x" }),
-        )];
+        let calls = [
+            ("launch", json!({})),
+            ("calculator", json!({ "expression": "1+1" })),
+            ("wait", json!({ "seconds": 60 })),
+            ("delegate_to_agent", json!({ "task": "x" })),
+        ];
         model.script(Reply::tool_calls(calls)).script(Reply::text("fine"));
         let accepted = app.say("t", "hello", RunOptions::default()).await.unwrap();
         check(&app.events("t").await.unwrap());

@@ -32,10 +32,12 @@ async fn a_worker_that_loses_its_session_stops_and_another_goes_on() {
     query(Sql::both("DELETE FROM worker_sessions")).write::<()>(&app.app.db, Class::Request).await.unwrap();
     let other = app.another().await.unwrap();
     let worker = TestWorker::start(&other);
-    // It gives up the request of the run that it may not write for any more.
-    gate.open();
+    // The gate stays closed: the first worker can only let go of the run, and one of the two takes it over.
     let events = app.events("t").await.unwrap();
     check(&events);
+    gate.open();
+    model.until(|c| c.open == 0).await.unwrap();
+    assert_eq!(model.counts().received, 2);
     let run = app.run(accepted.id).await.unwrap();
     assert_eq!((run.state, run.attempt, run.crashes), (RunState::Succeeded, 0, 1));
     assert_eq!(events.iter().filter(|e| is_discarded(e)).count(), 1);

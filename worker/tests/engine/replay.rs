@@ -140,7 +140,9 @@ async fn between_a_tools_end_and_the_next_model_call() {
 async fn while_it_waits_on_a_timer() {
     for database in databases().await {
         let mut b = bench(database).await;
-        b.model.script(Reply::tool_calls([("wait", json!({ "seconds": 1 })), b.call("POST", "/once")])).script(Reply::text("done"));
+        b.model
+            .script(Reply::tool_calls([("wait", json!({ "seconds": 1 })), b.call("POST", "/once")]))
+            .script(Reply::text("done"));
         let accepted = b.app.say("t", "hello", RunOptions::default()).await.unwrap();
         until_state(&b.app, accepted.id, RunState::Waiting).await;
         b.crash().await;

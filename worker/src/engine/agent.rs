@@ -195,17 +195,13 @@ impl Loop<'_> {
         let run = &self.journal.run;
         let content: Value = answer.response.message_text.clone().into();
         let result = json!({ "messageId": answer.message_id, "content": content });
-        let mut last = self.journal.recorder.take(run.id).await;
-        let mut add = writes(Vec::new(), Vec::new(), Vec::new());
+        let mut last = Writes::default();
         if let Some(closing) = answer.unwritten {
-            add = writes(vec![closing.event], vec![closing.step], vec![closing.message]);
+            last = writes(vec![closing.event], vec![closing.step], vec![closing.message]);
         }
-        add.events.push(NewEvent::finished(&result, self.usage, pending));
-        last.events.extend(add.events);
-        last.steps.extend(add.steps);
-        last.messages.extend(add.messages);
+        last.events.push(NewEvent::finished(&result, self.usage, pending));
         let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(self.usage) };
-        execution::end(self.app, run, end, last).await?;
+        self.journal.recorder.end(run, end, last).await?;
         Ok(Left::Ended)
     }
 }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use runmill_shared::{
-    App, Error,
+    App, Error, ErrorKind,
     domain::{
         event::NewEvent,
         message::NewMessage,
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Doubt, Fenced, Unit, Writes},
+    services::runs::execution::{self, Doubt, End, Fenced, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -32,6 +32,9 @@ use crate::executions::{Executions, Stop};
 const RUNS: usize = 64;
 /// An active stream's share of the time between flushes.
 const PER_STREAM: Duration = Duration::from_micros(500);
+/// Between tries while the database is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
@@ -114,6 +117,32 @@ impl Recorder {
         }
     }
 
+    /// Ends the run, with what it has said so far and `add`. Tries until the database answers: an answer that is paid for is not
+    /// given up. The caller drops this when the execution has to stop.
+    pub async fn end(&self, run: &Claimed, end: End<'_>, add: Writes) -> Result<(), Failure> {
+        let mut last = self.take(run.id).await;
+        last.events.extend(add.events);
+        last.steps.extend(add.steps);
+        last.messages.extend(add.messages);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match execution::end(&self.0.app, run, end, last.clone()).await {
+                // A commit whose answer was lost is found to be done: then the run is not ours any more.
+                Err(e) if e.code == "DATABASE_UNAVAILABLE" => {
+                    tracing::warn!(run = %run.id, error = %e, "the run's end is kept until the database answers");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                // As a flush that is refused: another try would say the same again, and pay the model for it.
+                Err(e) if e.kind == ErrorKind::Internal => {
+                    tracing::error!(run = %run.id, error = %e, "the run's end cannot be written");
+                    return Err(Failure::Run { error: unwritable(), retry_after: None });
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
     /// Drops what the run has said and is not written: its execution may not write any more.
     pub fn forget(&self, run: &Claimed) {
         let mut state = self.state();
@@ -174,7 +203,7 @@ impl Recorder {
 
     /// Tries until the database answers, or nothing in the batch is executed here any more.
     async fn attempt(&self, batch: &[Pending]) -> Result<Vec<Fenced>, Error> {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = FIRST_PAUSE;
         let mut doubt = Doubt::default();
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
@@ -182,7 +211,7 @@ impl Recorder {
                 Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
                     tracing::warn!(error = %e, "what runs say is kept until the database answers");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => return outcome,
             }
@@ -207,7 +236,7 @@ impl Recorder {
 
     fn refuse(&self, one: Pending, e: &Error) {
         tracing::error!(run = %one.run.id, error = %e, "what a run says cannot be written");
-        let error = RunError::new("UNWRITABLE", "what the run produced could not be stored", false);
+        let error = unwritable();
         self.0.executions.stop(one.run.id, one.run.fence, Stop::Unwritable(error.clone()));
         for waiting in one.waiting {
             waiting.send(Err(Failure::Run { error: error.clone(), retry_after: None })).ok();
@@ -247,6 +276,10 @@ impl Pending {
             _ => self.writes.events.push(event),
         }
     }
+}
+
+fn unwritable() -> RunError {
+    RunError::new("UNWRITABLE", "what the run produced could not be stored", false)
 }
 
 /// Shorthand for what goes into one commit.

@@ -29,6 +29,9 @@ use crate::{
     tools::Tools,
 };
 
+/// How long a drained run waits until what it has said is written.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What every job is given.
 pub struct Jobs {
     app: App,
@@ -85,7 +88,11 @@ impl Jobs {
                 self.fail(run, error, None).await
             }
             Stop::Drain => {
-                self.recorder.commit(run, Writes::default()).await?;
+                let said = self.recorder.commit(run, Writes::default());
+                // A process that has to stop does not wait for a database that is away: the lease lapses by itself.
+                if let Ok(outcome) = tokio::time::timeout(DRAIN_PATIENCE, said).await {
+                    outcome?;
+                }
                 Ok(execution::release(&self.app, run).await?)
             }
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use runmill_shared::{
     domain::{
         event::{NewEvent, kind},
-        run::{Claimed, RunState},
+        run::{Claimed, RunState, RunUsage},
         transcript::Transcript,
     },
     jobs::Transcription,
     services::{
         attachments,
-        runs::execution::{self, End},
+        runs::execution::{self, End, Writes},
     },
 };
 use serde_json::{Value, json};
@@ -31,10 +31,9 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     let wav = jobs.app.blobs.get_bytes(&input.path, jobs.app.config.transcribe.max_bytes).await?;
     let transcript = listen(jobs, run, wav).await?;
     let result = serde_json::to_value(&transcript).map_err(|e| Failure::from(runmill_shared::Error::from(e)))?;
-    let mut last = jobs.recorder.take(run.id).await;
-    last.events.push(NewEvent::finished(&result, runmill_shared::domain::run::RunUsage::default(), &[]));
+    let last = Writes { events: vec![NewEvent::finished(&result, RunUsage::default(), &[])], ..Writes::default() };
     let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
-    execution::end(&jobs.app, run, end, last).await?;
+    jobs.recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }
 

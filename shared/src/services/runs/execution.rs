@@ -153,6 +153,7 @@ impl Writes {
 }
 
 /// How an execution ends the run.
+#[derive(Clone, Copy)]
 pub struct End<'a> {
     pub state: RunState,
     pub result: Option<&'a serde_json::Value>,

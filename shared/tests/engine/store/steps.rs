@@ -42,15 +42,22 @@ async fn a_step_starts_again_until_it_is_finished_and_never_after() {
 }
 
 #[tokio::test]
-async fn a_retry_inherits_what_was_finished_and_nothing_else() {
+async fn a_retry_inherits_what_was_finished_and_tool_calls_that_may_have_had_their_effect() {
     for w in worlds().await {
         let (a, b) = (w.started("t", "a").await, w.started("u", "b").await);
         let mut tx = w.tx().await;
-        write(&mut tx, &a, 1, &[start("1", 1, StepKind::Model), end("1"), start("2", 2, StepKind::Tool)]).await.unwrap();
+        write(
+            &mut tx,
+            &a,
+            1,
+            &[start("1", 1, StepKind::Model), end("1"), start("2", 2, StepKind::Tool), start("3", 3, StepKind::Model)],
+        )
+        .await
+        .unwrap();
         steps::inherit(&mut tx, b.id, a.id).await.unwrap();
         tx.commit().await.unwrap();
         let journal = steps::of_run(&w.app.db, b.id).await.unwrap();
-        assert_eq!(journal, steps::of_run(&w.app.db, a.id).await.unwrap()[..1], "{}", w.name);
+        assert_eq!(journal, steps::of_run(&w.app.db, a.id).await.unwrap()[..2], "{}", w.name);
     }
 }
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::{database::TestDatabase, model_server::ModelServer};
 
 /// How long a test waits for what should come at once.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct TestApp {
     pub app: App,

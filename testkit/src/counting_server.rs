@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::model_server::Gate;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl CountingServer {
     /// Waits until so many requests came.
     ///
     /// # Errors
-    /// When they have not within 30 s.
+    /// When they have not within two minutes.
     pub async fn until(&self, wanted: usize) -> Result<()> {
         let mut count = self.shared.count.subscribe();
         let reached = tokio::time::timeout(DEADLINE, count.wait_for(|n| *n >= wanted)).await.map(|found| found.map(|_| ()));

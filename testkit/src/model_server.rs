@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::{gate::Gate, reply::Reply, request::Request};
 
 /// How long [`ModelServer::until`] waits.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How many requests came, and how their answers ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

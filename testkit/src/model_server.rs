@@ -120,7 +120,7 @@ impl ModelServer {
     /// Waits until the counts are as wanted.
     ///
     /// # Errors
-    /// When they are not within 30 s; the error shows them.
+    /// When they are not within two minutes; the error shows them.
     pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) -> Result<Counts> {
         let mut counts = self.shared.counts.subscribe();
         let reached = tokio::time::timeout(DEADLINE, counts.wait_for(wanted)).await.map(|found| found.map(|counts| *counts));

@@ -24,6 +24,7 @@ fmt: ## Format all code
 
 bench: ## Release build, then every benchmark, each beside its baseline
 	@scripts/setup.sh test
+	@scripts/bench-python.sh
 	@$(CARGO) build --release -p runmill -p runmill-bench
 	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run --release -p runmill-bench -- $(ARGS)
 

@@ -4,7 +4,7 @@ pub mod http;
 pub mod platform;
 
 use poem::{Endpoint, EndpointExt, Route};
-use runmill_shared::{App, Result, services::stream};
+use runmill_shared::{App, Result, domain::tool::ToolDescriptor, services::stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{auth::Authenticator, ops, server};
@@ -15,8 +15,8 @@ pub use crate::http::{
 
 /// What only the process that starts the server knows.
 pub struct Setup {
-    /// how many tools are built in
-    pub builtin_tools: usize,
+    /// the tools that every worker has
+    pub builtin_tools: Vec<ToolDescriptor>,
     /// what `/livez` and `/readyz` ask
     pub health: Health,
 }
@@ -26,7 +26,7 @@ pub fn routes(app: &App, setup: &Setup, stopping: CancellationToken) -> impl End
     Route::new()
         .nest("/api/v1/agent", agent::routes(app))
         .nest("/blobs", agent::blobs(app))
-        .nest("/", platform::routes(app, setup.builtin_tools))
+        .nest("/", platform::routes(app, &setup.builtin_tools))
         .data(Authenticator::new(app.clone()))
         .data(Stopping(stopping))
         .data(app.clone())

@@ -1,6 +1,7 @@
 //! Measurements of the release build, and of design decisions against their alternatives: each in one run with its baseline. All on
 //! loopback, in processes and databases of their own.
 mod accept;
+mod agents;
 mod dispatch;
 mod events;
 mod floor;
@@ -37,6 +38,8 @@ enum Bench {
     Runs,
     /// Events of streams that are written and read at once, beside single commits (the baseline)
     Events,
+    /// Model and tool calls of agents, and 500 agents at once, beside a plain asyncio loop (the baseline)
+    Agents,
     /// Memory of 1,000 readers of event streams, beside bare streams of the same HTTP server (the baseline)
     Readers,
     /// Ready hint to running handler: raw Redis, ours on Redis and in memory, stock apalis-redis (the baseline)
@@ -49,7 +52,8 @@ enum Bench {
     },
 }
 
-const ALL: [Bench; 6] = [Bench::Dispatch, Bench::Accept, Bench::Pickup, Bench::Runs, Bench::Events, Bench::Readers];
+const ALL: [Bench; 7] =
+    [Bench::Dispatch, Bench::Accept, Bench::Pickup, Bench::Runs, Bench::Events, Bench::Agents, Bench::Readers];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -71,6 +75,7 @@ async fn measure(all: &[Bench]) -> Result<()> {
             Bench::Pickup => pickup::run(&services).await?,
             Bench::Runs => runs::run(&services).await?,
             Bench::Events => events::run(&services).await?,
+            Bench::Agents => agents::run(&services).await?,
             Bench::Readers => readers::run(&services).await?,
             Bench::Dispatch => dispatch::run().await?,
             Bench::Floor { .. } => {}

@@ -10,6 +10,7 @@ mod models;
 mod openapi;
 mod process;
 mod run;
+mod sandbox;
 mod settings;
 mod worker;
 
@@ -50,6 +51,8 @@ enum Command {
     Models(models::Command),
     /// Print every setting and where it came from
     Config,
+    #[command(hide = true)]
+    Sandbox(sandbox::Args),
 }
 
 /// A process that failed; 2 is for what was asked wrongly, as clap has it.
@@ -58,6 +61,10 @@ pub const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
+    // It gives up its rights while it has one thread and no runtime.
+    if let Some(Command::Sandbox(args)) = &command {
+        return sandbox::run(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
             Command::Run(args) => run::run(&settings, args).await,
             Command::Models(command) => models::run(&settings, command).await,
             Command::Config => config::run(&settings),
+            Command::Sandbox(_) => unreachable!("it has been run above"),
         }
     });
     // A task that hangs must not keep the process.

@@ -7,10 +7,10 @@ use crate::{
     config::Config,
     error::Result,
     events::Live,
-    limits::Limiter,
+    limits::{Limiter, Parallel},
     pulse::Pulse,
     queue::Queue,
-    services::{runs::accept::Admission, tokens::Tokens},
+    services::{runs::accept::Admission, tokens::Tokens, vault::Vault},
     store::db::Db,
 };
 
@@ -24,7 +24,9 @@ pub struct App {
     pub live: Live,
     pub blobs: Blobs,
     pub limiter: Limiter,
+    pub parallel: Parallel,
     pub tokens: Tokens,
+    pub vault: Vault,
     pub admission: Admission,
     pub pulse: Pulse,
 }
@@ -36,9 +38,24 @@ impl App {
         let queue = Queue::connect(&config.redis).await?;
         let live = Live::open(&config)?;
         let tokens = Tokens::open(&config)?;
+        let vault = Vault::open(&config, &tokens)?;
         let blobs = Blobs::open(&config, tokens.signing_key()).await?;
         let limiter = Limiter::open(&config)?;
+        let parallel = Parallel::open(&config)?;
         let (admission, pulse) = (Admission::default(), Pulse::default());
-        Ok(Self { config: Arc::new(config), clock: Clock::real(), db, queue, live, blobs, limiter, tokens, admission, pulse })
+        Ok(Self {
+            config: Arc::new(config),
+            clock: Clock::real(),
+            db,
+            queue,
+            live,
+            blobs,
+            limiter,
+            parallel,
+            tokens,
+            vault,
+            admission,
+            pulse,
+        })
     }
 }

@@ -20,6 +20,7 @@ const NAMED: &[(&str, &str)] = &[
     ("RUNMILL_PUBLIC_URL", "listen.public_url"),
     ("RUNMILL_AUTH", "auth.mode"),
     ("RUNMILL_JWT_SECRET", "auth.jwt_secret"),
+    ("RUNMILL_ENCRYPTION_KEY", "security.encryption_key"),
     ("RUNMILL_DATABASE_URL", "database.url"),
     ("RUNMILL_REDIS_URL", "redis.url"),
     ("RUNMILL_S3_ENDPOINT", "blobs.endpoint"),
@@ -28,6 +29,14 @@ const NAMED: &[(&str, &str)] = &[
     ("RUNMILL_MODEL", "models.default"),
     ("OPENAI_BASE_URL", "models.openai_base_url"),
     ("OPENAI_API_KEY", "models.openai_api_key"),
+    ("ANTHROPIC_BASE_URL", "models.anthropic.base_url"),
+    ("ANTHROPIC_API_KEY", "models.anthropic.api_key"),
+    ("GEMINI_BASE_URL", "models.gemini.base_url"),
+    ("GEMINI_API_KEY", "models.gemini.api_key"),
+    ("DEEPSEEK_BASE_URL", "models.deepseek.base_url"),
+    ("DEEPSEEK_API_KEY", "models.deepseek.api_key"),
+    ("OLLAMA_BASE_URL", "models.ollama.base_url"),
+    ("OLLAMA_API_KEY", "models.ollama.api_key"),
     ("RUNMILL_WHISPER_MODEL", "transcribe.model"),
     ("RUST_LOG", "telemetry.log"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
@@ -50,9 +59,17 @@ pub struct Config {
     pub events: Events,
     pub models: Models,
     pub tools: Tools,
+    pub sandbox: Sandbox,
+    pub plugins: Plugins,
+    #[serde(default)]
+    pub mcp: BTreeMap<String, McpServer>,
     pub security: Security,
     pub transcribe: Transcribe,
     pub agents: BTreeMap<String, Agent>,
+    pub approvals: Approvals,
+    pub memory: Memory,
+    pub chat: Chat,
+    pub teams: Teams,
     pub telemetry: Telemetry,
 }
 
@@ -133,6 +150,8 @@ pub struct Blobs {
 pub struct Attachments {
     pub max_bytes: u64,
     pub types: Vec<String>,
+    pub thread_files: i64,
+    pub thread_bytes: i64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -209,8 +228,45 @@ pub struct Models {
     pub openai_base_url: String,
     pub openai_api_key: Secret,
     pub openai_model: String,
+    pub anthropic: ModelProvider,
+    pub gemini: ModelProvider,
+    pub deepseek: ModelProvider,
+    pub ollama: ModelProvider,
     pub max_tokens: u64,
     pub temperature: f64,
+    pub max_response_bytes: u64,
+    #[serde(with = "duration")]
+    pub test_wait: Duration,
+    #[serde(with = "duration")]
+    pub parallel_lease: Duration,
+    pub parallel: BTreeMap<String, u32>,
+    pub prices: BTreeMap<String, Price>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelProvider {
+    pub base_url: String,
+    pub api_key: Secret,
+    pub model: String,
+}
+
+/// US dollars a million tokens; `None`: cached input costs as any other.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub input: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<f64>,
+    pub output: f64,
+}
+
+impl Price {
+    /// Whether all of it is an amount of money.
+    pub fn is_valid(&self) -> bool {
+        let amount = |dollars: f64| (0.0..=1e6).contains(&dollars);
+        amount(self.input) && self.cached_input.is_none_or(amount) && amount(self.output)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -219,12 +275,58 @@ pub struct Tools {
     #[serde(with = "duration")]
     pub timeout: Duration,
     pub max_output_bytes: usize,
+    pub max_response_bytes: usize,
+    pub max_definition_bytes: usize,
+    pub calls_per_minute: u32,
+    #[serde(with = "duration")]
+    pub wait: Duration,
+    pub search_endpoint: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    pub program: PathBuf,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    #[serde(with = "duration")]
+    pub document_timeout: Duration,
+    pub memory_bytes: u64,
+    pub max_output_bytes: usize,
+    pub parallel: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plugins {
+    #[serde(with = "duration")]
+    pub sync_wait: Duration,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    pub max_document_bytes: usize,
+    pub max_response_bytes: usize,
+    pub max_tools: usize,
+}
+
+/// An MCP server that the worker starts as a child process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct McpServer {
+    pub command: PathBuf,
+    #[serde(default)]
+    pub args: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, Secret>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Security {
     pub allow_private_hosts: Vec<String>,
+    pub encryption_key: Secret,
+    pub previous_encryption_keys: Vec<Secret>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -251,6 +353,40 @@ pub struct Agent {
     pub model: String,
     pub tools: Vec<String>,
     pub max_iterations: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approvals {
+    #[serde(with = "duration")]
+    pub expires: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    #[serde(with = "duration")]
+    pub wait: Duration,
+    #[serde(with = "duration")]
+    pub idle: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    pub max_per_user: usize,
+    pub recall: usize,
+    pub compact_above_tokens: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teams {
+    pub max_agents: usize,
+    pub max_nodes: usize,
+    pub max_rounds: u32,
+    pub max_history: usize,
+    pub max_history_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,13 +461,21 @@ impl Config {
         .map(|(id, agent)| (id.as_str(), agent))
     }
 
-    /// `provider:name` of the model in force when neither run nor agent names one.
+    /// `provider:name` of the model in force when neither run nor agent names one: the first provider that has a key.
     pub fn default_model(&self) -> String {
-        match (self.models.default.as_str(), self.models.openai_api_key.is_empty()) {
-            ("", true) => "offline:scripted-demo".to_owned(),
-            ("", false) => format!("openai:{}", self.models.openai_model),
-            (named, _) => named.to_owned(),
+        let models = &self.models;
+        if !models.default.is_empty() {
+            return models.default.clone();
         }
+        let named = [
+            ("openai", !models.openai_api_key.is_empty(), &models.openai_model),
+            ("anthropic", !models.anthropic.api_key.is_empty(), &models.anthropic.model),
+            ("gemini", !models.gemini.api_key.is_empty(), &models.gemini.model),
+            ("deepseek", !models.deepseek.api_key.is_empty(), &models.deepseek.model),
+            ("ollama", !models.ollama.base_url.is_empty(), &models.ollama.model),
+        ];
+        let found = named.into_iter().find(|(_, configured, name)| *configured && !name.is_empty());
+        found.map_or_else(|| "offline:scripted-demo".to_owned(), |(provider, _, name)| format!("{provider}:{name}"))
     }
 
     fn check(&self) -> Result<()> {
@@ -350,7 +494,10 @@ impl Config {
         rule(self.lanes.len() == lanes.len(), "lanes", "the lanes are runs, plans, media and bulk");
         rule(!self.agents.is_empty(), "agents", "at least one agent is needed");
         rule(self.worker.lease >= self.worker.heartbeat * 3, "worker.lease", "at least three heartbeats");
+        rule(self.sandbox.parallel >= 1, "sandbox.parallel", "at least 1");
+        rule(self.sandbox.memory_bytes >= 16 << 20, "sandbox.memory_bytes", "at least 16 MiB");
         rule(self.runs.max_attempts >= 1, "runs.max_attempts", "at least 1");
+        rule(self.memory.max_per_user >= 1, "memory.max_per_user", "at least 1");
         rule(self.events.page >= 1 && self.worker.batch >= 1, "events.page", "pages and batches are at least 1");
         rule(
             self.database.url.is_empty() || self.database.url.expose().starts_with("postgres"),
@@ -363,6 +510,15 @@ impl Config {
             "access_key and secret_key are given together, or neither",
         );
         rule(self.models.default.is_empty() || self.models.default.contains(':'), "models.default", "provider:name");
+        let models = &self.models;
+        let servers = ["openai", "anthropic", "gemini", "deepseek", "ollama"];
+        rule(
+            models.parallel.iter().all(|(provider, n)| *n > 0 && servers.contains(&provider.as_str())),
+            "models.parallel",
+            "at least 1 for each of openai, anthropic, gemini, deepseek and ollama",
+        );
+        rule(models.parallel_lease >= Duration::from_millis(100), "models.parallel_lease", "at least 100ms");
+        rule(models.prices.values().all(Price::is_valid), "models.prices", "US dollars a million tokens, 0 or more");
         let open = self.auth.mode == AuthMode::Open;
         rule(
             !open || self.listen.platform.ip().is_loopback(),

@@ -10,7 +10,7 @@ use runmill_shared::{
     ErrorKind,
     clock::{Clock, Timestamp},
     config::{Config, Secret},
-    limits::Limiter,
+    limits::{Limiter, Parallel},
 };
 use tempfile::TempDir;
 
@@ -129,4 +129,24 @@ async fn while_redis_is_away_each_process_limits_by_itself_and_then_together_aga
         assert!(Instant::now() < deadline, "it never went back to Redis");
         tokio::task::yield_now().await;
     }
+}
+
+/// Whether a place can be had at once.
+async fn is_free(parallel: &Parallel, most: u32) -> bool {
+    tokio::time::timeout(Duration::from_millis(300), parallel.acquire("openai", most)).await.is_ok()
+}
+
+#[tokio::test]
+async fn parallel_places_are_shared_through_redis_and_counted_here_while_it_is_away() {
+    let mut redis = RedisServer::start();
+    let (one, two) = (Parallel::open(&redis.config()).unwrap(), Parallel::open(&redis.config()).unwrap());
+    let held = one.acquire("openai", 1).await;
+    assert!(!is_free(&two, 1).await, "another process holds it");
+    drop(held);
+    tokio::time::timeout(Duration::from_secs(60), two.acquire("openai", 1)).await.expect("given back");
+    redis.stop();
+    let (mine, theirs) = (one.acquire("openai", 1).await, two.acquire("openai", 1).await);
+    assert!(!is_free(&one, 1).await, "each process still has its own limit");
+    drop((mine, theirs));
+    assert!(is_free(&one, 1).await);
 }

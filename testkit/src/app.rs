@@ -1,5 +1,5 @@
 //! A whole Runmill without its HTTP part, in the test's own process: the services, a worker, and what a test wants to know of them.
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use runmill_shared::{
@@ -178,7 +178,7 @@ impl TestApp {
                 Some(Item::Event(event)) => {
                     ensure!(event.seq == events.last().map_or(1, |e| e.seq + 1), "a hole before {event:?}");
                     let last = done(&event);
-                    events.push(event);
+                    events.push(Arc::unwrap_or_clone(event));
                     if last {
                         return Ok(events);
                     }

@@ -1,7 +1,7 @@
 //! A web server that counts what it is asked, for tools that reach out. `/held/…` answers once its gate is open.
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use poem::{EndpointExt, Route, Server, handler, listener::TcpAcceptor, web::Data};
 use tokio::sync::{oneshot, watch};
 
-use crate::model_server::Gate;
+use crate::{model_server::Gate, turnstile::Turnstile};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -25,6 +25,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     count: watch::Sender<usize>,
     gate: Gate,
+    turnstile: OnceLock<Turnstile>,
 }
 
 /// Stops when it is dropped.
@@ -39,7 +40,12 @@ impl CountingServer {
     pub async fn start(gate: &Gate) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared { seen: Mutex::default(), count: watch::Sender::new(0), gate: gate.clone() });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            count: watch::Sender::new(0),
+            gate: gate.clone(),
+            turnstile: OnceLock::new(),
+        });
         let app = Route::new().at("/*path", poem::RouteMethod::new().get(answer).post(answer)).data(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
@@ -48,6 +54,11 @@ impl CountingServer {
         let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?);
         spawn(server.run_with_graceful_shutdown(app, stopped, Some(Duration::ZERO)));
         Ok(Self { addr, shared, _stop: stop })
+    }
+
+    /// From now on only requests that the turnstile has let in are seen.
+    pub fn behind(&self, turnstile: &Turnstile) {
+        self.shared.turnstile.set(turnstile.clone()).ok();
     }
 
     /// `host:port`, as for `security.allow_private_hosts`.
@@ -76,6 +87,11 @@ impl CountingServer {
 
 #[handler]
 async fn answer(shared: Data<&Arc<Shared>>, request: &poem::Request) -> String {
+    if let Some(turnstile) = shared.turnstile.get()
+        && !turnstile.pass().await
+    {
+        return String::new();
+    }
     let path = request.uri().path().to_owned();
     let key = request.header("idempotency-key").map(str::to_owned);
     let seen = Seen { method: request.method().to_string(), path: path.clone(), idempotency_key: key };

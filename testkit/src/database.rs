@@ -9,6 +9,8 @@ use runmill_shared::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
+use crate::sandbox;
+
 /// A server on which a test may create databases: `postgres://user@host:port/postgres`.
 pub const SERVER: &str = "RUNMILL_TEST_DATABASE_URL";
 
@@ -80,6 +82,7 @@ impl TestDatabase {
         let dir = tempfile::tempdir()?;
         let mut config = Config::defaults()?;
         config.data_dir = dir.path().to_owned();
+        config.sandbox.program = sandbox::expected_program();
         for address in [&mut config.listen.platform, &mut config.listen.agentos, &mut config.listen.ops] {
             address.set_port(0);
         }

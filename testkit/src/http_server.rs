@@ -108,7 +108,8 @@ fn write(mut stream: TcpStream, response: &Response) -> std::io::Result<()> {
     for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    let is_stream = response.headers.iter().any(|(name, value)| *name == "content-type" && value == "text/event-stream");
+    let has = |name: &str, value: &str| response.headers.iter().any(|(n, v)| *n == name && v == value);
+    let is_stream = has("content-type", "text/event-stream") || has("transfer-encoding", "chunked");
     if !is_stream && response.status != 204 {
         head.push_str(&format!("content-length: {}\r\n", response.length.unwrap_or(response.body.len())));
     }

@@ -9,7 +9,7 @@ mod wire;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 pub use self::{gate::Gate, reply::Reply, request::Request};
+use crate::turnstile::Turnstile;
 
 /// How long [`ModelServer::until`] waits.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -34,6 +35,8 @@ pub struct Counts {
     pub received: usize,
     /// Answers that are being given, silence included.
     pub open: usize,
+    /// The most that were open at once.
+    pub most_open: usize,
     /// Answers given to their scripted end.
     pub finished: usize,
     /// Answers that the client left.
@@ -47,6 +50,7 @@ struct Shared {
     respond: Responder,
     requests: Mutex<Vec<Request>>,
     counts: watch::Sender<Counts>,
+    turnstile: OnceLock<Turnstile>,
 }
 
 impl Shared {
@@ -60,6 +64,7 @@ impl Shared {
         self.counts.send_modify(|counts| {
             counts.received += 1;
             counts.open += 1;
+            counts.most_open = counts.most_open.max(counts.open);
         });
     }
 }
@@ -86,6 +91,7 @@ impl ModelServer {
             respond: Box::new(respond),
             requests: Mutex::default(),
             counts: watch::Sender::default(),
+            turnstile: OnceLock::new(),
         });
         let app = Route::new().at("/v1/chat/completions", post(complete)).at("/v1/models", get(models)).data(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -100,6 +106,11 @@ impl ModelServer {
     /// As for `models.openai_base_url`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.addr)
+    }
+
+    /// From now on only requests that the turnstile has let in are seen.
+    pub fn behind(&self, turnstile: &Turnstile) {
+        self.shared.turnstile.set(turnstile.clone()).ok();
     }
 
     /// Queues an answer.
@@ -130,6 +141,11 @@ impl ModelServer {
 
 #[handler]
 async fn complete(shared: Data<&Arc<Shared>>, head: &poem::Request, body: Json<Value>) -> poem::Response {
+    if let Some(turnstile) = shared.turnstile.get()
+        && !turnstile.pass().await
+    {
+        return poem::http::StatusCode::SERVICE_UNAVAILABLE.into();
+    }
     let request = Request::new(head.headers(), body.0);
     let reply = shared.answer(&request);
     shared.record(request.clone());

@@ -6,12 +6,19 @@ mod jobs;
 pub mod lanes;
 mod lease;
 pub mod models;
+pub mod plugins;
 mod reconcile;
+pub mod sandbox;
 pub mod tools;
+mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use runmill_shared::{App, Error, Result, domain::Lane, tasks};
+use runmill_shared::{
+    App, Error, Result,
+    domain::{Lane, tool::ToolDescriptor},
+    tasks,
+};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -23,9 +30,12 @@ use crate::{
     reconcile::Reconciler,
 };
 
-/// The built-in tools that work in this release.
-pub fn builtin_tools(config: &runmill_shared::config::Config) -> Result<usize> {
-    Ok(tools::Tools::builtin(config)?.names().len() + engine::TOOLS.len())
+/// The built-in tools that work with these settings, by name.
+pub fn builtin_tools(config: &runmill_shared::config::Config) -> Result<Vec<ToolDescriptor>> {
+    let mut all = tools::Tools::builtin(config)?.descriptors();
+    all.extend(engine::tool_descriptors());
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
 /// Executes runs until `shutdown`, then drains: nothing new is fetched, short work ends, the rest goes back to the queue with its

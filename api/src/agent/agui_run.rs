@@ -15,11 +15,11 @@ use super::{
     Reply,
     agui::AguiEncoder,
     input::RunAgentInput,
-    stream::{Encoder, EventStreamReply, Live},
+    stream::{Encoder, EventStreamReply},
 };
 use crate::{
     Stopping,
-    http::{auth::Auth, body::Unchecked, trace::Trace},
+    http::{auth::Auth, body::Unchecked, live::Live, trace::Trace},
 };
 
 /// The stock client cannot come back to a stream, so that a run that waits in silence keeps it for as long as any may.
@@ -44,6 +44,7 @@ impl AguiApi {
         let run = start::start(&app, &caller.0, request).await?;
         let follow = follow(&app, &caller.0, &run.thread, From::Run(run.id)).await?;
         let encoder = Encoder::Agui(Box::new(AguiEncoder::new(run.thread).only(run.id)));
-        Ok(Live { app: app.clone(), follow, encoder, idle: IDLE, until: Some(run.id), stopping: stopping.0 }.into_reply())
+        let live = Live { app: app.clone(), follow, encoder, idle: IDLE, until: Some(run.id), stopping: stopping.0 };
+        Ok(EventStreamReply::Stream(live.into_body()))
     }
 }

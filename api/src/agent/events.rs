@@ -15,9 +15,12 @@ use super::{
     Reply,
     agui::AguiEncoder,
     sse::SseEncoder,
-    stream::{Encoder, EventStreamReply, Live},
+    stream::{Encoder, EventStreamReply},
 };
-use crate::{Stopping, http::auth::StreamAuth};
+use crate::{
+    Stopping,
+    http::{auth::StreamAuth, live::Live},
+};
 
 const IDLE_LIMIT: u64 = 300;
 const MAX_IDLE_LIMIT: u64 = 3600;
@@ -89,6 +92,7 @@ impl EventsApi {
         } else {
             Encoder::Own(SseEncoder::new(thread_id.0))
         };
-        Ok(Live { app: app.clone(), follow, encoder, idle, until: None, stopping: stopping.0 }.into_reply())
+        let live = Live { app: app.clone(), follow, encoder, idle, until: None, stopping: stopping.0 };
+        Ok(EventStreamReply::Stream(live.into_body()))
     }
 }

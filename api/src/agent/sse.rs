@@ -9,9 +9,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Keeps a connection open that has nothing to say.
-pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
-
 /// What the scratch buffer of an idle stream may keep.
 const KEEP: usize = 8 * 1024;
 
@@ -134,6 +131,5 @@ mod tests {
         sse.event(&event(1, "progress", json!({ "text": "x".repeat(100_000) }))).unwrap();
         assert!(sse.scratch.capacity() <= KEEP);
         assert_eq!(sse.event(&small).unwrap(), alone);
-        assert_eq!(PING, ": ping\n\n");
     }
 }

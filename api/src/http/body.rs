@@ -19,6 +19,7 @@ use poem_openapi::{
 };
 use runmill_shared::{App, Error, FieldError, Result};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::error::refuse;
 
@@ -153,8 +154,10 @@ fn validator<T: Type + 'static>() -> Result<Arc<Validator>> {
         "allOf": [serde_json::to_value(T::schema_ref())?],
         "components": { "schemas": serde_json::to_value(&registry.schemas)? },
     });
-    // OpenAPI 3.0 says exclusiveMinimum as draft 4 does.
-    let made = jsonschema::options().with_draft(Draft::Draft4).build(&schema).map_err(|e| Error::internal(e.to_string()))?;
+    // OpenAPI 3.0 says exclusiveMinimum as draft 4 does, which knows no UUIDs.
+    let options = jsonschema::options().with_draft(Draft::Draft4);
+    let options = options.should_validate_formats(true).with_format("uuid", |text| Uuid::parse_str(text).is_ok());
+    let made = options.build(&schema).map_err(|e| Error::internal(e.to_string()))?;
     let made = Arc::new(made);
     compiled().insert(TypeId::of::<T>(), made.clone());
     Ok(made)
@@ -237,6 +240,20 @@ mod tests {
         #[oai(validator(minimum(value = "0", exclusive)))]
         temperature: Option<f64>,
         name: String,
+    }
+
+    #[derive(Debug, Object)]
+    struct Pair {
+        first: Option<Uuid>,
+        second: Uuid,
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_a_bad_field() {
+        let fields = checked::<Pair>(json!({ "first": "x", "second": "y" })).unwrap_err().fields;
+        assert_eq!(fields.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+        let good = checked::<Pair>(json!({ "second": Uuid::nil() })).unwrap();
+        assert_eq!((good.first, good.second), (None, Uuid::nil()));
     }
 
     #[derive(Debug, Object)]

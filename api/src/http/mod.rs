@@ -3,6 +3,7 @@ pub mod address;
 pub mod auth;
 pub mod body;
 pub mod error;
+pub mod live;
 mod observe;
 pub mod ops;
 pub mod patience;

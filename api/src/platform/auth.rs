@@ -1,11 +1,7 @@
 //! `/auth`: accounts, sign-in, and the API keys of machines.
 use chrono::{DateTime, Utc};
 use poem::{Request, web::Data};
-use poem_openapi::{
-    Enum, Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{Enum, Object, OpenApi, param::Path, payload::Json};
 use runmill_shared::{
     App,
     domain::caller::Role,
@@ -135,14 +131,7 @@ impl AuthApi {
 
     /// The caller's keys that are in force.
     #[oai(path = "/api-keys", method = "get", operation_id = "listApiKeys")]
-    async fn keys(
-        &self,
-        app: Data<&App>,
-        caller: Auth,
-        page: Query<Option<u64>>,
-        page_size: Query<Option<u64>>,
-    ) -> Reply<Json<Page<ApiKeyBody>>> {
-        let paging = Paging::new(page.0, page_size.0)?;
+    async fn keys(&self, app: Data<&App>, caller: Auth, paging: Paging) -> Reply<Json<Page<ApiKeyBody>>> {
         let keys = accounts::keys(&app, &caller.0).await?;
         Ok(Json(paging.cut(keys.into_iter().map(|key| ApiKeyBody::new(key, None)).collect())))
     }

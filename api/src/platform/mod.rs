@@ -1,11 +1,27 @@
 //! The platform's dialect, `/api/v1`: snake_case, bare resources, errors as `{"error", "message", "details"}`.
+mod agent_chat;
+mod agents;
+mod approval;
 mod auth;
+mod branches;
+mod chat;
+mod chat_events;
+mod executions;
+mod feedback;
 mod health;
+mod model_configs;
 mod page;
+mod plugins;
+mod secrets;
+mod swarm;
+mod tools;
+mod usage;
+
+use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Route};
-use poem_openapi::{Object, OpenApiService};
-use runmill_shared::{App, FieldError};
+use poem_openapi::{Object, OpenApi, OpenApiService};
+use runmill_shared::{App, FieldError, domain::tool::ToolDescriptor};
 
 use crate::http::error::{Dialect, Envelope, Failed, Refusal};
 
@@ -46,20 +62,36 @@ impl Dialect for Platform {
 /// What every handler of this dialect answers.
 pub type Reply<T> = Result<T, Failed<Platform>>;
 
-type Apis = (auth::AuthApi, health::HealthApi);
+/// One line a resource. Tuples stop at 16, hence the groups.
+fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
+    let builtin: Arc<[ToolDescriptor]> = builtin.into();
+    (
+        (auth::AuthApi, health::HealthApi { builtin_tools: builtin.len() }),
+        (
+            agents::AgentsApi { builtin: builtin.clone() },
+            approval::ApprovalApi,
+            branches::BranchesApi,
+            feedback::FeedbackApi,
+            model_configs::ModelConfigsApi,
+            usage::UsageApi,
+            plugins::PluginsApi,
+        ),
+        (secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
+        (agent_chat::AgentChatApi, executions::ExecutionsApi, swarm::SwarmApi),
+    )
+}
 
-fn service(builtin_tools: usize) -> OpenApiService<Apis, ()> {
-    let apis = (auth::AuthApi, health::HealthApi { builtin_tools });
-    OpenApiService::new(apis, "Runmill Platform API", env!("CARGO_PKG_VERSION"))
+fn service(builtin: &[ToolDescriptor]) -> OpenApiService<impl OpenApi + 'static + use<>, ()> {
+    OpenApiService::new(apis(builtin), "Runmill Platform API", env!("CARGO_PKG_VERSION"))
 }
 
 /// The OpenAPI document, as `/openapi.json` serves it.
 pub fn document() -> String {
-    service(0).spec()
+    service(&[]).spec()
 }
 
-/// Everything of this dialect, `/health`, `/docs` and `/openapi.json` too. `builtin_tools` is how many there are.
-pub fn routes(app: &App, builtin_tools: usize) -> impl Endpoint + 'static {
+/// Everything of this dialect, `/health`, `/docs` and `/openapi.json` too.
+pub fn routes(app: &App, builtin_tools: &[ToolDescriptor]) -> impl Endpoint + 'static {
     let service = service(builtin_tools);
     let (ui, spec) = (service.swagger_ui(), service.spec_endpoint());
     Route::new()

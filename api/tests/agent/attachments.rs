@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use futures::stream;
 use reqwest::{Body, Method, multipart};
+use runmill_shared::{
+    domain::caller::{Caller, Scope},
+    services::files::{self, Place},
+    store::threads,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -192,5 +197,32 @@ async fn a_message_may_name_what_was_uploaded() {
         assert_eq!((status, refused), (404, json!({ "detail": "no such attachment: local/t1/none" })));
         let url = api.history("t1").await["messages"][0]["url"].as_str().unwrap().to_owned();
         assert_eq!(fetch(&api, &url).await.bytes().await.unwrap(), PNG);
+    }
+}
+
+#[tokio::test]
+async fn what_a_tool_writes_is_fetched_and_what_is_uploaded_a_tool_reads() {
+    for api in each(|_| {}).await {
+        let (_, body) = api.upload("t1", "from me.txt", b"of the user").await;
+        let uploaded = body["attachment"]["path"].as_str().unwrap().to_owned();
+        let owner = Caller::local().can(Scope::Write).unwrap().clone();
+        let thread = threads::by_name(&api.app.db, &owner, "t1").await.unwrap().unwrap();
+        let place = Place { owner: &owner, thread_id: thread.id, thread: "t1" };
+        let (_, content) = files::read(&api.app, place, "from me.txt", 100).await.unwrap();
+        assert_eq!(&content[..], b"of the user", "{}", api.name());
+
+        let written = files::write(&api.app, place, "report.md", "# Done".into(), "step-1").await.unwrap();
+        let query = [("bucket", written.bucket.as_str()), ("path", written.path.as_str())];
+        let (status, signed) = read(api.get("/attachments/signed-url").query(&query)).await;
+        assert_eq!(status, 200, "{signed}");
+        let served = fetch(&api, signed["url"].as_str().unwrap()).await;
+        assert_eq!(served.headers()["content-type"], "text/markdown");
+        assert_eq!(served.text().await.unwrap(), "# Done");
+
+        // One that takes the uploaded one's place, and its end.
+        files::write(&api.app, place, "from_me.txt", "of the tool".into(), "step-2").await.unwrap();
+        let query = [("bucket", "attachments"), ("path", uploaded.as_str())];
+        assert_eq!(read(api.get("/attachments/signed-url").query(&query)).await.0, 404);
+        assert_eq!(files::list(&api.app, place).await.unwrap().len(), 2);
     }
 }

@@ -132,11 +132,7 @@ async fn what_is_wrong_with_a_body_is_named_all_at_once() {
                 422,
                 "threadId: is required; runId: must be 1 to 128 characters, none of them a control character; messages: must be a list",
             ),
-            (
-                with(run_body("t", "r"), json!({ "agentId": "nobody" })),
-                422,
-                "forwardedProps.agentId: there is no such agent; known are demo",
-            ),
+            (with(run_body("t", "r"), json!({ "agentId": "nobody" })), 422, "forwardedProps.agentId: there is no such agent"),
             (
                 with(run_body("t", "r"), json!({ "model": "gpt" })),
                 422,

@@ -1,7 +1,7 @@
 //! A whole API for each test, and a worker in the hands of the test.
 use std::{net::SocketAddr, time::Duration};
 
-use reqwest::{Client, Method, RequestBuilder, Response, multipart};
+use reqwest::{Client, Method, RequestBuilder, multipart};
 use runmill_api::{Health, Listeners, Setup};
 use runmill_shared::{
     App,
@@ -18,22 +18,17 @@ use runmill_shared::{
     tasks,
 };
 use runmill_testkit::database::{TestDatabase, databases};
+pub use runmill_testkit::http_client::{Sse, content, read, soon};
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
 /// 2026-03-16T10:00:00Z
 pub const START: Timestamp = Timestamp(1_773_655_200_000_000);
 /// A Redis that tests may use: `redis://…`.
 const REDIS: &str = "RUNMILL_TEST_REDIS_URL";
-
-/// Fails the test when what it waits for does not come.
-pub async fn soon<F: Future>(what: &str, work: F) -> F::Output {
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
-}
 
 pub struct TestApi {
     pub app: App,
@@ -81,7 +76,7 @@ impl TestApi {
         let listeners = Listeners::bind(&app.config).await.unwrap();
         let (address, stop) = (listeners.platform_addr().unwrap(), CancellationToken::new());
         let (served, token) = (app.clone(), stop.clone());
-        let setup = Setup { builtin_tools: 0, health: Health::of(&app) };
+        let setup = Setup { builtin_tools: Vec::new(), health: Health::of(&app) };
         let stopped = tasks::spawn("test server", async move {
             runmill_api::serve(served, setup, listeners, token).await.unwrap();
         });
@@ -159,12 +154,12 @@ impl TestApi {
     }
 
     pub async fn finish(&self, run: &Claimed, message: &str, text: &str) {
-        let usage = RunUsage { input_tokens: 3, output_tokens: 5 };
+        let usage = RunUsage { input_tokens: 3, output_tokens: 5, ..RunUsage::default() };
         let result = json!(text);
         let finished = json!({ "messageId": message, "role": "assistant", "content": text });
         let said = NewMessage { id: message.into(), role: MessageRole::Assistant, body: MessageBody::text(text) };
         let events = vec![NewEvent::new(kind::MESSAGE_FINISHED, finished), NewEvent::finished(&result, usage, &[])];
-        let last = Writes { events, steps: Vec::new(), messages: vec![said] };
+        let last = Writes { events, messages: vec![said], ..Writes::default() };
         let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
         execution::end(&self.app, run, end, last).await.unwrap();
     }
@@ -190,10 +185,7 @@ impl TestApi {
     }
 
     pub async fn open(&self, request: RequestBuilder) -> Sse {
-        let response = soon("the stream's head", request.send()).await.unwrap();
-        let status = response.status();
-        assert_eq!(status, 200, "{}", response.text().await.unwrap());
-        Sse { response, buffer: String::new() }
+        Sse::open(request).await
     }
 
     pub async fn events(&self, thread: &str, query: &str) -> Sse {
@@ -210,72 +202,4 @@ pub fn run_body(thread: &str, run: &str) -> Value {
         "threadId": thread, "runId": run, "state": {}, "tools": [], "context": [], "forwardedProps": {},
         "messages": [{ "id": format!("{run}-question"), "role": "user", "content": format!("question of {run}") }],
     })
-}
-
-/// Status and body, which is JSON or nothing.
-pub async fn read(request: RequestBuilder) -> (u16, Value) {
-    content(soon("the answer", request.send()).await.unwrap()).await
-}
-
-pub async fn content(response: Response) -> (u16, Value) {
-    let status = response.status().as_u16();
-    let text = soon("the body", response.text()).await.unwrap();
-    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
-    (status, body)
-}
-
-/// An event stream, frame by frame.
-pub struct Sse {
-    pub response: Response,
-    buffer: String,
-}
-
-impl Sse {
-    /// The next frame without its empty line, or `None` at the end.
-    pub async fn frame(&mut self) -> Option<String> {
-        loop {
-            if let Some(at) = self.buffer.find("\n\n") {
-                let frame = self.buffer[..at].to_owned();
-                self.buffer.drain(..at + 2);
-                return Some(frame);
-            }
-            match soon("a frame", self.response.chunk()).await.unwrap() {
-                Some(chunk) => self.buffer.push_str(std::str::from_utf8(&chunk).unwrap()),
-                None => {
-                    assert_eq!(self.buffer, "", "the stream ends within a frame");
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// The data of the next frame.
-    pub async fn data(&mut self) -> Value {
-        let frame = self.frame().await.expect("the stream has ended");
-        let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_else(|| panic!("no data in {frame:?}"));
-        serde_json::from_str(data).unwrap()
-    }
-
-    /// `7 text.delta` for each of the next frames.
-    pub async fn take(&mut self, n: usize) -> Vec<String> {
-        let mut all = Vec::new();
-        for _ in 0..n {
-            let data = self.data().await;
-            all.push(format!("{} {}", data["id"], data["type"].as_str().unwrap()));
-        }
-        all
-    }
-
-    /// As `take`, to the end.
-    pub async fn rest(&mut self) -> Vec<String> {
-        let mut all = Vec::new();
-        while let Some(frame) = self.frame().await {
-            if frame.starts_with(':') {
-                continue;
-            }
-            let field = |name: &str| frame.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().to_owned();
-            all.push(format!("{} {}", field("id: "), field("event: ")));
-        }
-        all
-    }
 }

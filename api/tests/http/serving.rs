@@ -93,7 +93,7 @@ async fn a_request_takes_no_longer_than_allowed_unless_it_asks_for_more() {
 async fn health_docs_and_the_document() {
     let server = TestServer::sqlite().await;
     let (status, health) = read(server.get("/health").send().await.unwrap()).await;
-    let tools = serde_json::json!({ "count": 7, "ready": true });
+    let tools = serde_json::json!({ "count": 1, "ready": true });
     assert_eq!((status, &health["status"], &health["builtin_tools"]), (200, &"ok".into(), &tools));
     let (_, document) = read(server.get("/openapi.json").send().await.unwrap()).await;
     let login = &document["paths"]["/api/v1/auth/login"]["post"];
@@ -118,7 +118,7 @@ async fn whole(health: impl FnOnce(Health) -> Health) -> Whole {
     let listeners: Listeners = listeners(&app.config).await;
     let platform = format!("http://{}", listeners.platform_addr().unwrap());
     let ops = format!("http://{}", listeners.ops_addr().unwrap());
-    let setup = Setup { builtin_tools: 0, health: health(Health::of(&app)) };
+    let setup = Setup { builtin_tools: Vec::new(), health: health(Health::of(&app)) };
     let stop = CancellationToken::new();
     let token = stop.clone();
     let stopped = tasks::spawn("whole server", async move {
@@ -176,7 +176,7 @@ async fn an_open_start_is_refused_on_an_address_that_others_reach() {
     config.listen.platform = "0.0.0.0:0".parse().unwrap();
     let app = App::open(config).await.unwrap();
     let listeners = listeners(&app.config).await;
-    let setup = Setup { builtin_tools: 0, health: Health::of(&app) };
+    let setup = Setup { builtin_tools: Vec::new(), health: Health::of(&app) };
     let refused = soon("a refusal", runmill_api::serve(app, setup, listeners, CancellationToken::new())).await.unwrap_err();
     assert_eq!(refused.fields[0].field, "auth.mode");
 }

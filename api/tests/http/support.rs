@@ -21,21 +21,15 @@ use runmill_shared::{
     App,
     clock::{Clock, Timestamp},
     config::{AuthMode, Config, Secret},
-    domain::caller::Scope,
+    domain::{caller::Scope, tool::ToolDescriptor},
     tasks,
 };
 use runmill_testkit::database::TestDatabase;
-use serde_json::Value;
-use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+pub use runmill_testkit::http_client::{content as read, soon};
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub const SECRET: &str = "a secret of more than thirty-two bytes";
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Fails the test when what it waits for does not come.
-pub async fn soon<F: Future>(what: &str, work: F) -> F::Output {
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
-}
 
 /// What the probes and the test tell each other.
 #[derive(Clone, Default)]
@@ -119,16 +113,14 @@ impl TestServer {
     }
 }
 
-/// Status and body, which is JSON or nothing.
-pub async fn read(response: Response) -> (u16, Value) {
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
-    (status, body)
+fn tool() -> ToolDescriptor {
+    let (input_schema, output_schema) = (serde_json::json!({ "type": "object" }), serde_json::json!({}));
+    let (category, description) = ("time".into(), "The time.".into());
+    ToolDescriptor { name: "now".into(), category, description, input_schema, output_schema }
 }
 
 fn routes(app: &App, signals: &Signals, stop: &CancellationToken) -> impl Endpoint + 'static {
-    let setup = Setup { builtin_tools: 7, health: Health::of(app) };
+    let setup = Setup { builtin_tools: vec![tool()], health: Health::of(app) };
     let probes = OpenApiService::new(Probes { signals: signals.clone() }, "probes", "1");
     Route::new()
         .nest_no_strip("/probe", probes.with(Envelope::<Probe>::new(app.config.http.request_timeout)))

@@ -2,7 +2,7 @@
 use std::error::Error as _;
 
 use reqwest::StatusCode;
-use runmill_shared::{blobs::Blobs, config::Config, queue::Queue};
+use runmill_shared::{blobs::Blobs, config::Config, queue::Queue, services::models};
 use serde_json::Value;
 
 use super::Finding;
@@ -70,13 +70,14 @@ pub async fn blobs(config: &Config) -> Vec<Finding> {
 /// Asks for the list of models, which costs nothing. The key goes nowhere else, and into no message.
 pub async fn model(config: &Config) -> Vec<Finding> {
     let spec = config.default_model();
+    let target = models::of_settings(config, &spec);
+    if let Err(error) = target.and_then(|target| runmill_worker::models::model(config, &target)) {
+        return vec![Finding::bad("model", explain(&error), "set RUNMILL_MODEL to provider:name, and the key of that provider")];
+    }
     let Some(name) = spec.strip_prefix("openai:") else {
         let detail = format!("{spec}: scripted answers; OPENAI_API_KEY and OPENAI_BASE_URL name a real one");
         return vec![Finding::good("model", if spec.starts_with("offline:") { detail } else { spec })];
     };
-    if let Err(error) = runmill_worker::models::resolve(config, &spec) {
-        return vec![Finding::bad("model", explain(&error), "set RUNMILL_MODEL to provider:name")];
-    }
     let base = config.models.openai_base_url.trim_end_matches('/');
     let mut request = reqwest::Client::new().get(format!("{base}/models"));
     if !config.models.openai_api_key.is_empty() {

@@ -129,6 +129,8 @@ pub struct Usage {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub cached_input_tokens: u64,
+    /// Millionths of a US dollar; 0 where no price is known.
+    pub cost_micros: u64,
 }
 
 impl AddAssign for Usage {
@@ -136,6 +138,7 @@ impl AddAssign for Usage {
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;
         self.cached_input_tokens += other.cached_input_tokens;
+        self.cost_micros += other.cost_micros;
     }
 }
 
@@ -153,7 +156,7 @@ pub enum FinishReason {
     Other,
 }
 
-/// A whole answer. `model` is what the provider says that it ran.
+/// A whole answer. `model` is what the provider says that it ran; `answered_by` is the `provider:name` that was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelResponse {
@@ -163,6 +166,7 @@ pub struct ModelResponse {
     pub usage: Usage,
     pub finish: FinishReason,
     pub model: String,
+    pub answered_by: String,
 }
 
 impl ModelResponse {

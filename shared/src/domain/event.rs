@@ -24,6 +24,8 @@ pub mod kind {
     pub const TOOL_FINISHED: &str = "tool.finished";
     pub const STEP_STARTED: &str = "step.started";
     pub const STEP_FINISHED: &str = "step.finished";
+    pub const APPROVAL_REQUESTED: &str = "approval.requested";
+    pub const APPROVAL_RESOLVED: &str = "approval.resolved";
     pub const STATE_SNAPSHOT: &str = "state.snapshot";
     pub const PROGRESS: &str = "progress";
     /// Never stored: a reader from before the retained part of a log gets one.
@@ -75,6 +77,15 @@ impl NewEvent {
 
     pub fn cancelled(reason: &str) -> Self {
         Self::new(kind::RUN_CANCELLED, json!({ "reason": reason }))
+    }
+
+    /// What the run used until it ended.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Option<RunUsage>) -> Self {
+        if let Some(usage) = usage {
+            self.data["usage"] = json!(usage);
+        }
+        self
     }
 
     pub fn finished(result: &Value, usage: RunUsage, pending: &[String]) -> Self {

@@ -85,6 +85,9 @@ pub struct MessageBody {
     pub error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ui_schema: Option<Value>,
+    /// What a model thought before it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
 }
 
 impl MessageBody {

@@ -1,14 +1,26 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
+pub mod agent;
+pub mod approval;
 pub mod caller;
 pub mod chat;
+pub mod condition;
+pub mod cron;
+pub mod dialogue;
 pub mod event;
 pub mod file_name;
 pub mod lane;
 pub mod media_type;
+pub mod memory;
 pub mod message;
+pub mod model;
+pub mod page;
+pub mod plugin;
 pub mod run;
 pub mod run_input;
+pub mod search;
 pub mod step;
+pub mod team;
+pub mod tool;
 pub mod transcript;
 pub mod wav;
 

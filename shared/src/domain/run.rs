@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Lane;
+use super::{Lane, chat::Usage};
 use crate::{
     clock::Timestamp,
     config,
@@ -89,15 +89,31 @@ pub fn next(state: RunState, by: Transition) -> Option<RunState> {
 #[serde(rename_all = "snake_case")]
 pub enum RunKind {
     Agent,
+    /// Several agents work on one message.
+    Team,
+    /// One call of a tool, outside an agent.
+    ToolCall,
+    /// One call of a model, to see whether it answers.
+    ModelTest,
+    /// A plugin's tools are read from its source.
+    PluginSync,
+    /// What a run learned of its user is kept.
+    MemoryExtraction,
     Transcription,
 }
 
 impl RunKind {
-    pub const ALL: [Self; 2] = [Self::Agent, Self::Transcription];
+    pub const ALL: [Self; 7] =
+        [Self::Agent, Self::Team, Self::ToolCall, Self::ModelTest, Self::PluginSync, Self::MemoryExtraction, Self::Transcription];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Team => "team",
+            Self::ToolCall => "tool_call",
+            Self::ModelTest => "model_test",
+            Self::PluginSync => "plugin_sync",
+            Self::MemoryExtraction => "memory_extraction",
             Self::Transcription => "transcription",
         }
     }
@@ -108,7 +124,8 @@ impl RunKind {
 
     pub fn lane(self) -> Lane {
         match self {
-            Self::Agent => Lane::Runs,
+            Self::Agent | Self::Team | Self::ToolCall | Self::ModelTest => Lane::Runs,
+            Self::PluginSync | Self::MemoryExtraction => Lane::Bulk,
             Self::Transcription => Lane::Media,
         }
     }
@@ -212,9 +229,23 @@ impl RunError {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(default)]
 pub struct RunUsage {
     pub input_tokens: u64,
     pub output_tokens: u64,
+    /// Among the input tokens: those that the provider had cached.
+    pub cached_input_tokens: u64,
+    /// Millionths of a US dollar, as far as prices are known.
+    pub cost_micros: u64,
+}
+
+impl RunUsage {
+    pub fn add(&mut self, usage: Usage) {
+        self.input_tokens += usage.input_tokens;
+        self.output_tokens += usage.output_tokens;
+        self.cached_input_tokens += usage.cached_input_tokens;
+        self.cost_micros += usage.cost_micros;
+    }
 }
 
 /// What a parked run waits for.
@@ -229,6 +260,11 @@ pub enum Waiting {
         runs: Vec<Uuid>,
         until: Option<Timestamp>,
     },
+    /// Until a person decides, or the first of them expires.
+    Approval {
+        approvals: Vec<Uuid>,
+        until: Option<Timestamp>,
+    },
 }
 
 impl Waiting {
@@ -236,13 +272,14 @@ impl Waiting {
         match self {
             Self::Timer { .. } => "timer",
             Self::Children { .. } => "children",
+            Self::Approval { .. } => "approval",
         }
     }
 
     pub fn wake_at(&self) -> Option<Timestamp> {
         match self {
             Self::Timer { until } => Some(*until),
-            Self::Children { until, .. } => *until,
+            Self::Children { until, .. } | Self::Approval { until, .. } => *until,
         }
     }
 }

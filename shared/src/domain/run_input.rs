@@ -59,8 +59,11 @@ pub struct ContextItem {
 
 /// What `forwardedProps` says to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunOptions {
     pub agent_id: Option<String>,
+    /// The version of the agent that was in force when the run was accepted; 0: it is from the settings.
+    pub agent_version: i64,
     pub model: Option<String>,
     pub priority: Priority,
     /// Not before this time.
@@ -145,6 +148,7 @@ fn read_options(check: &mut Check, body: &Object) -> RunOptions {
     const AT: &str = "forwardedProps";
     let Some(props) = given(body, AT).and_then(Value::as_object) else { return RunOptions::default() };
     RunOptions {
+        agent_version: 0,
         agent_id: check.name(props, AT, "agentId", 128),
         model: check.name(props, AT, "model", 200),
         priority: check.word(props, AT, "priority", "must be high, normal or low"),

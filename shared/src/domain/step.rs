@@ -9,10 +9,11 @@ pub enum StepKind {
     Tool,
     Timer,
     Child,
+    Approval,
 }
 
 impl StepKind {
-    pub const ALL: [Self; 4] = [Self::Model, Self::Tool, Self::Timer, Self::Child];
+    pub const ALL: [Self; 5] = [Self::Model, Self::Tool, Self::Timer, Self::Child, Self::Approval];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -20,6 +21,7 @@ impl StepKind {
             Self::Tool => "tool",
             Self::Timer => "timer",
             Self::Child => "child",
+            Self::Approval => "approval",
         }
     }
 
@@ -40,6 +42,8 @@ pub struct Step {
     pub intent: Value,
     /// `None`: started, and its outcome is unknown.
     pub result: Option<Value>,
+    /// It was finished by the run that this one tries again: what it cost is in that run's account.
+    pub inherited: bool,
 }
 
 /// A change of the journal, committed together with the events that tell of it.

@@ -16,7 +16,7 @@ const STOPPED: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub enum Signal {
-    Events(Arc<[Event]>),
+    Events(Arc<[Arc<Event>]>),
     /// There may be more than was seen: read the log.
     Check,
 }
@@ -66,7 +66,7 @@ impl Live {
         }
         match &self.redis {
             Some(redis) => redis.publish(thread_id, events),
-            None => self.hub.deliver(thread_id, events.into()),
+            None => self.hub.deliver(thread_id, events),
         }
     }
 
@@ -118,9 +118,11 @@ impl Hub {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn deliver(&self, thread_id: Uuid, events: Arc<[Event]>) {
+    pub(super) fn deliver(&self, thread_id: Uuid, events: Vec<Event>) {
         if let Some(followed) = self.threads().get_mut(&thread_id) {
             followed.seen = events.last().map_or(followed.seen, |e| followed.seen.max(e.seq));
+            // Each reader keeps a pointer, and not a copy, until it has written the event.
+            let events = events.into_iter().map(Arc::new).collect();
             followed.signals.send(Signal::Events(events)).ok();
         }
     }

@@ -100,7 +100,7 @@ impl RedisTransport {
                 let channels = (0..CHANNELS).map(|n| self.event_channel(n)).collect();
                 self.listen("receive live events", channels, |hub, text| {
                     if let Ok(Message { thread, events }) = serde_json::from_str(text) {
-                        if events.is_empty() { hub.check(thread) } else { hub.deliver(thread, events.into()) }
+                        if events.is_empty() { hub.check(thread) } else { hub.deliver(thread, events) }
                     }
                 })
             })

@@ -1,10 +1,12 @@
 //! How often somebody may do something: `limit` times in any window of a given length, counted over all processes through
 //! Redis, or in this process when there is none. While Redis is away each process counts for itself: still a limit, if a looser one.
 mod memory;
+mod parallel;
 mod redis;
 
 use std::time::Duration;
 
+pub use self::parallel::{Parallel, Permit};
 use self::{memory::Memory, redis::Redis};
 use crate::{
     clock::Clock,

@@ -38,6 +38,17 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Lazily: Redis need not be there yet.
+pub(super) fn connect(config: &Config) -> Result<ConnectionManager> {
+    let client = Client::open(config.redis.url.expose())
+        .map_err(|e| Error::invalid("redis.url", "no Redis URL; write redis://host:port").because(e))?;
+    let settings = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_connection_timeout(Some(config.redis.response_timeout))
+        .set_response_timeout(Some(config.redis.response_timeout));
+    Ok(ConnectionManager::new_lazy_with_config(client, settings)?)
+}
+
 #[derive(Clone)]
 pub struct Redis {
     connection: ConnectionManager,
@@ -47,21 +58,15 @@ pub struct Redis {
 }
 
 #[derive(Default)]
-struct Away {
+pub(super) struct Away {
     until: Mutex<Option<Instant>>,
     logged: AtomicBool,
 }
 
 impl Redis {
     pub fn open(config: &Config) -> Result<Self> {
-        let client = Client::open(config.redis.url.expose())
-            .map_err(|e| Error::invalid("redis.url", "no Redis URL; write redis://host:port").because(e))?;
-        let settings = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(config.redis.response_timeout))
-            .set_response_timeout(Some(config.redis.response_timeout));
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client, settings)?,
+            connection: connect(config)?,
             prefix: config.redis.prefix.as_str().into(),
             meanwhile: Memory::default(),
             away: Arc::default(),
@@ -96,18 +101,18 @@ impl Redis {
 }
 
 impl Away {
-    fn is_now(&self) -> bool {
+    pub(super) fn is_now(&self) -> bool {
         self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
     }
 
-    fn begin(&self, error: &redis::RedisError) {
+    pub(super) fn begin(&self, error: &redis::RedisError) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
         if !self.logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "Redis is away: limits are counted in this process alone");
         }
     }
 
-    fn over(&self) {
+    pub(super) fn over(&self) {
         if self.logged.swap(false, Ordering::Relaxed) {
             tracing::info!("Redis is back: limits are counted across processes again");
         }

@@ -1,9 +1,25 @@
 //! Use cases: free functions, one file a noun; permission checks and transactions live here.
 pub mod accounts;
+pub mod agents;
+pub mod approvals;
 pub mod attachments;
+pub mod branches;
+pub mod chat;
+pub mod executions;
+pub mod feedback;
+pub mod files;
 pub mod history;
 pub mod leases;
+pub mod memories;
+pub mod model_configs;
+pub mod models;
+pub mod plugins;
 pub mod runs;
+pub mod secrets;
 pub mod stream;
+pub mod teams;
 pub mod tokens;
+pub mod tools;
 pub mod transcriptions;
+pub mod usage;
+pub mod vault;

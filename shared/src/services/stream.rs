@@ -1,6 +1,6 @@
 //! Following a thread's log: replay from the database, then the live tail, without a hole or a duplicate. Every stream, every
 //! waiting request and every dialect is this one function and an encoder.
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::{
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
-    Event(Event),
+    Event(Arc<Event>),
     /// The events `from..=to` are past retention.
     Gap {
         from: i64,
@@ -139,7 +139,7 @@ impl Follow {
     }
 
     /// What is ready without waiting: lets an encoder write many events at once.
-    pub fn try_next(&mut self) -> Option<Event> {
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
         match self.ready.front() {
             Some(Item::Event(_)) => match self.ready.pop_front() {
                 Some(Item::Event(event)) => {
@@ -165,15 +165,15 @@ impl Follow {
             return Ok(());
         }
         self.behind = i64::try_from(page.len()).unwrap_or(0) >= limit;
-        self.push(page);
+        self.push(page.into_iter().map(Arc::new).collect());
         Ok(())
     }
 
-    fn push(&mut self, page: Vec<Event>) {
+    fn push(&mut self, page: Vec<Arc<Event>>) {
         if let Some(first) = page.first().filter(|e| e.seq > self.cursor + 1) {
             self.ready.push_back(Item::Gap { from: self.cursor + 1, to: first.seq - 1 });
         }
-        self.may_end |= page.iter().any(Event::is_terminal);
+        self.may_end |= page.iter().any(|e| e.is_terminal());
         self.ready.extend(page.into_iter().map(Item::Event));
     }
 

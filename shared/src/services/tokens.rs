@@ -36,6 +36,7 @@ struct Inner {
     /// The first signs; all verify.
     keys: Vec<Key>,
     signing_keys: Vec<[u8; 32]>,
+    sealing_keys: Vec<[u8; 32]>,
     user_lifetime: Duration,
     stream_lifetime: Duration,
 }
@@ -106,6 +107,7 @@ impl Tokens {
         Ok(Self(Arc::new(Inner {
             keys: secrets.iter().map(|s| Key::new(s)).collect(),
             signing_keys: secrets.iter().map(|s| derive(s, b"runmill signed urls")).collect::<Result<_>>()?,
+            sealing_keys: secrets.iter().map(|s| derive(s, b"runmill sealed secrets")).collect::<Result<_>>()?,
             user_lifetime: auth.token_lifetime,
             stream_lifetime: auth.stream_token_lifetime,
         })))
@@ -148,6 +150,11 @@ impl Tokens {
     /// The signing key and those of the previous secrets: all that a signature may be checked with.
     pub fn accepted_signing_keys(&self) -> &[[u8; 32]] {
         &self.0.signing_keys
+    }
+
+    /// What seals secrets when no key of their own is set.
+    pub fn sealing_keys(&self) -> &[[u8; 32]] {
+        &self.0.sealing_keys
     }
 
     fn issue(&self, claims: &impl Serialize, lifetime: Duration) -> Result<Issued> {
@@ -195,7 +202,7 @@ fn seconds(t: Timestamp) -> i64 {
     t.0.div_euclid(1_000_000)
 }
 
-fn derive(secret: &str, label: &[u8]) -> Result<[u8; 32]> {
+pub(super) fn derive(secret: &str, label: &[u8]) -> Result<[u8; 32]> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(Error::internal)?;
     mac.update(label);
     Ok(mac.finalize().into_bytes().into())

@@ -3,16 +3,14 @@ use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
     attachments::{self, Upload},
     runs::{
         accept::{self, Accepted, Work},
-        control,
+        control, wait,
     },
-    stream::{self as threads, From, Item},
 };
 use crate::{
     app::App,
@@ -20,7 +18,7 @@ use crate::{
     domain::{
         caller::{Caller, Owner, Scope},
         new_id,
-        run::{Multitask, Priority, Run, RunKind, RunState},
+        run::{Run, RunKind, RunState},
         transcript::Transcript,
         wav,
     },
@@ -112,7 +110,7 @@ async fn queue(app: &App, owner: &Owner, audio: Bytes, seconds: f64, trace: Opti
     let body = stream::iter([Ok(audio)]);
     let stored = attachments::store(app, owner, new, AttachmentState::Temporary, body).await?;
     let input = Transcription { attachment_id: stored.id, path: stored.path.clone(), duration: seconds };
-    let work = Work { trace, ..work(name, serde_json::to_string(&input)?) };
+    let work = Work { trace, ..Work::alone(RunKind::Transcription, name, serde_json::to_string(&input)?) };
     let accepted = accept::accept(app, owner, &work).await;
     if accepted.is_err() {
         // The sweeper takes what this leaves.
@@ -121,45 +119,12 @@ async fn queue(app: &App, owner: &Owner, audio: Bytes, seconds: f64, trace: Opti
     accepted
 }
 
-fn work(name: String, input: String) -> Work {
-    Work {
-        kind: RunKind::Transcription,
-        thread: name.clone(),
-        listed: false,
-        hash: name.clone(),
-        run: name,
-        input,
-        idempotency_key: None,
-        messages: Vec::new(),
-        priority: Priority::Normal,
-        run_at: None,
-        multitask: Multitask::Enqueue,
-        agent_id: None,
-        model: None,
-        retry_of: None,
-        trace: None,
-    }
-}
-
 /// Waits until the run has ended, at most for `limit`, and answers how it stands then.
 ///
 /// # Errors
 /// Those of `get`.
 pub async fn wait(app: &App, caller: &Caller, accepted: &Accepted, limit: Duration) -> Result<Progress> {
-    if let Ok(ended) = timeout(limit, until_ended(app, caller, accepted)).await {
-        ended?;
-    }
-    get(app, caller, accepted.id).await
-}
-
-async fn until_ended(app: &App, caller: &Caller, accepted: &Accepted) -> Result<()> {
-    let mut follow = threads::follow(app, caller, &accepted.thread, From::Run(accepted.id)).await?;
-    while let Some(item) = follow.next().await? {
-        if matches!(item, Item::Event(event) if event.run_id == accepted.id && event.is_terminal()) {
-            break;
-        }
-    }
-    Ok(())
+    progress(wait::ended(app, caller, &accepted.thread, accepted.id, limit).await?)
 }
 
 /// How a transcription of the caller's stands.
@@ -167,7 +132,10 @@ async fn until_ended(app: &App, caller: &Caller, accepted: &Accepted) -> Result<
 /// # Errors
 /// `NotFound` for what is no transcription of theirs; what it failed with when it failed; `Conflict` when it was cancelled.
 pub async fn get(app: &App, caller: &Caller, id: Uuid) -> Result<Progress> {
-    let run = control::get(app, caller, id).await?;
+    progress(control::get(app, caller, id).await?)
+}
+
+fn progress(run: Run) -> Result<Progress> {
     if run.kind != RunKind::Transcription {
         return Err(Error::not_found("RUN_NOT_FOUND", "no such transcription"));
     }

@@ -12,6 +12,8 @@ pub enum AttachmentState {
     Stored,
     /// Kept only as long as the work on it may take.
     Temporary,
+    /// Replaced or deleted; the object goes next, then the row.
+    Gone,
 }
 
 impl AttachmentState {
@@ -20,6 +22,7 @@ impl AttachmentState {
             Self::Pending => "pending",
             Self::Stored => "stored",
             Self::Temporary => "temporary",
+            Self::Gone => "gone",
         }
     }
 }
@@ -54,7 +57,7 @@ pub const INSERT: Sql = Sql::both(
 pub const SETTLE: Sql =
     Sql::both("UPDATE attachments SET state = $2, size = $3, sha256 = $4 WHERE id = $1 AND state = 'pending' RETURNING id");
 pub const OWNED: Sql = Sql::both(
-    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND bucket = $2 AND path = $3 AND state <> 'pending'",
+    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND bucket = $2 AND path = $3 AND state IN ('stored', 'temporary')",
 );
 pub const OWNED_AMONG: Sql = Sql::each(
     "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE owner = $1 AND state = 'stored' AND (bucket, path) IN
@@ -63,11 +66,11 @@ pub const OWNED_AMONG: Sql = Sql::each(
          (SELECT j.value ->> 'bucket', j.value ->> 'path' FROM json_each($2) AS j)",
 );
 pub const BY_PATH: Sql = Sql::both(
-    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE bucket = $1 AND path = $2 AND state <> 'pending'",
+    "SELECT id, bucket, path, name, mime_type, size FROM attachments WHERE bucket = $1 AND path = $2 AND state IN ('stored', 'temporary')",
 );
 pub const UNSETTLED: Sql = Sql::both(
     "SELECT id, bucket, path, name, mime_type, size FROM attachments
-     WHERE state <> 'stored' AND ((state = 'pending' AND created_at < $1) OR (state = 'temporary' AND created_at < $2))
+     WHERE state <> 'stored' AND (state = 'gone' OR (state = 'pending' AND created_at < $1) OR (state = 'temporary' AND created_at < $2))
      ORDER BY created_at LIMIT $3",
 );
 pub const KNOWN: Sql = Sql::each(

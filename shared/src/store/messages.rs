@@ -2,10 +2,16 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::db::{Db, FromRow, Row, Sql, Tx, query};
+use super::{
+    branches::inherited,
+    db::{Db, FromRow, Row, Sql, Tx, query},
+};
 use crate::{
     clock::Timestamp,
-    domain::message::{Message, MessageRole, NewMessage},
+    domain::{
+        message::{Message, MessageRole, NewMessage},
+        page::{Listed, PageRequest},
+    },
     error::{Error, Result},
 };
 
@@ -34,33 +40,71 @@ struct Insert<'a> {
     body: String,
 }
 
+/// Not those whose id the thread has, nor those that a branch inherits.
 pub const INSERT: Sql = Sql::each(
-    "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
-     SELECT m.thread_id, m.seq, m.id, m.run_id, m.role, m.body, $2 FROM json_to_recordset($1::json)
-         AS m (thread_id UUID, seq BIGINT, id TEXT, run_id UUID, role TEXT, body TEXT)
-     ON CONFLICT (thread_id, id) DO NOTHING",
-    "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
-     SELECT unhex(m.value ->> 'thread_id'), m.value ->> 'seq', m.value ->> 'id', unhex(m.value ->> 'run_id'), m.value ->> 'role',
-         m.value ->> 'body', $2 FROM json_each($1) AS m WHERE TRUE
-     ON CONFLICT (thread_id, id) DO NOTHING",
+    concat!(
+        "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+         SELECT m.thread_id, m.seq, m.id, m.run_id, m.role, m.body, $2 FROM json_to_recordset($1::json)
+             AS m (thread_id UUID, seq BIGINT, id TEXT, run_id UUID, role TEXT, body TEXT)
+         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.id
+             LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = m.thread_id AND ",
+        inherited!("p"),
+        ") ON CONFLICT (thread_id, id) DO NOTHING"
+    ),
+    concat!(
+        "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+         SELECT unhex(m.value ->> 'thread_id'), m.value ->> 'seq', m.value ->> 'id', unhex(m.value ->> 'run_id'),
+             m.value ->> 'role', m.value ->> 'body', $2 FROM json_each($1) AS m
+         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id
+             AND p.id = m.value ->> 'id' LEFT JOIN runs r ON r.id = p.run_id
+             WHERE a.thread_id = unhex(m.value ->> 'thread_id') AND ",
+        inherited!("p"),
+        ") ON CONFLICT (thread_id, id) DO NOTHING"
+    ),
 );
-/// What a run may see: its own messages and those of the runs before it, in the order of the runs. (Messages of a run that waits
-/// behind it are stored already.)
-pub const CONTEXT: Sql = Sql::both(
-    "SELECT m.id, m.seq, m.run_id, m.role, m.body, m.created_at FROM messages m LEFT JOIN runs r ON r.id = m.run_id
+/// What a run may see: what its thread inherits, its own messages and those of the runs before it, in the order of the runs.
+/// (Messages of a run that waits behind it are stored already.)
+pub const CONTEXT: Sql = Sql::both(concat!(
+    "SELECT m.id, m.seq, m.run_id, m.role, m.body, m.created_at, a.depth AS generation, COALESCE(r.thread_order, 0) AS turn
+     FROM thread_ancestors a JOIN messages m ON m.thread_id = a.ancestor_id LEFT JOIN runs r ON r.id = m.run_id
+     WHERE a.thread_id = $1 AND ",
+    inherited!("m"),
+    " UNION ALL
+     SELECT m.id, m.seq, m.run_id, m.role, m.body, m.created_at, 9223372036854775807, COALESCE(r.thread_order, 0)
+     FROM messages m LEFT JOIN runs r ON r.id = m.run_id
      WHERE m.thread_id = $1 AND (r.id IS NULL OR r.thread_order <= (SELECT thread_order FROM runs WHERE id = $2))
-     ORDER BY COALESCE(r.thread_order, 0), m.seq",
+     ORDER BY generation, turn, seq",
+));
+/// Each part has its answer from an index; a thread that inherits nothing has one part.
+pub const NEWEST: Sql = Sql::both(concat!(
+    "SELECT MAX(newest.at) AS at FROM (
+         SELECT MAX(created_at) AS at FROM messages WHERE thread_id = $1 AND created_at < $2
+         UNION ALL
+         SELECT MAX(m.created_at) FROM thread_ancestors a JOIN messages m ON m.thread_id = a.ancestor_id
+             LEFT JOIN runs r ON r.id = m.run_id WHERE a.thread_id = $1 AND m.created_at < $2 AND ",
+    inherited!("m"),
+    ") AS newest",
+));
+pub const BETWEEN: Sql = Sql::both(concat!(
+    "SELECT m.id, m.seq, m.run_id, m.role, m.body, m.created_at, a.depth AS generation
+     FROM thread_ancestors a JOIN messages m ON m.thread_id = a.ancestor_id LEFT JOIN runs r ON r.id = m.run_id
+     WHERE a.thread_id = $1 AND m.created_at >= $2 AND m.created_at < $3 AND ",
+    inherited!("m"),
+    " UNION ALL
+     SELECT id, seq, run_id, role, body, created_at, 9223372036854775807 FROM messages
+     WHERE thread_id = $1 AND created_at >= $2 AND created_at < $3
+     ORDER BY generation, seq",
+));
+pub const COUNT: Sql = Sql::both("SELECT COUNT(*) AS n FROM messages WHERE thread_id = $1");
+pub const PAGE: Sql = Sql::both(
+    "SELECT id, seq, run_id, role, body, created_at FROM messages WHERE thread_id = $1 ORDER BY seq LIMIT $2 OFFSET $3",
 );
-pub const NEWEST: Sql = Sql::both("SELECT MAX(created_at) AS at FROM messages WHERE thread_id = $1 AND created_at < $2");
-pub const BETWEEN: Sql = Sql::both(
-    "SELECT id, seq, run_id, role, body, created_at FROM messages
-     WHERE thread_id = $1 AND created_at >= $2 AND created_at < $3 ORDER BY seq",
-);
+pub const OF_RUN: Sql = Sql::both("SELECT id, seq, run_id, role, body, created_at FROM messages WHERE run_id = $1 ORDER BY seq");
 pub const DROP_OF_RUN: Sql = Sql::both("DELETE FROM messages WHERE run_id = $1 RETURNING id");
 pub const TAKE_OVER: Sql = Sql::both(
     "UPDATE messages SET run_id = $1 WHERE run_id = $2 AND EXISTS (SELECT 1 FROM runs WHERE id = $2 AND thread_order IS NULL)",
 );
-pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, DROP_OF_RUN, TAKE_OVER];
+pub const STATEMENTS: &[Sql] = &[INSERT, CONTEXT, NEWEST, BETWEEN, COUNT, PAGE, OF_RUN, DROP_OF_RUN, TAKE_OVER];
 
 /// What a run adds to its thread, numbered so that the last one is `last_seq`.
 pub struct Added<'a> {
@@ -70,7 +114,7 @@ pub struct Added<'a> {
     pub last_seq: i64,
 }
 
-/// Stores those whose id their thread does not have yet.
+/// Stores those whose id their thread does not have yet, as its own or inherited.
 pub async fn insert(tx: &mut Tx, added: &[Added<'_>], now: Timestamp) -> Result<()> {
     let mut rows = Vec::new();
     for Added { thread_id, run_id, messages, last_seq } in added {
@@ -104,6 +148,18 @@ pub async fn newest(db: &Db, thread_id: Uuid, before: Timestamp) -> Result<Optio
 
 pub async fn between(db: &Db, thread_id: Uuid, from: Timestamp, until: Timestamp) -> Result<Vec<Message>> {
     query(BETWEEN).bind(thread_id).bind(from).bind(until).all(db).await
+}
+
+/// A thread's own messages, as they came.
+pub async fn page(db: &Db, thread_id: Uuid, page: &PageRequest) -> Result<Listed<Message>> {
+    let total = query(COUNT).bind(thread_id).one(db).await?.get("n")?;
+    let items = query(PAGE).bind(thread_id).bind(page.size).bind(page.offset()).all(db).await?;
+    Ok(Listed { items, total })
+}
+
+/// What a run brought and said, in order.
+pub async fn of_run(db: &Db, run_id: Uuid) -> Result<Vec<Message>> {
+    query(OF_RUN).bind(run_id).all(db).await
 }
 
 struct Id(String);

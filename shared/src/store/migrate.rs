@@ -11,6 +11,8 @@ const BOTH: &[(i64, &str, &str)] = &[
     (1, "engine", include_str!("../../../migrations/0001_engine.sql")),
     (2, "accounts", include_str!("../../../migrations/0002_accounts.sql")),
     (3, "attachments", include_str!("../../../migrations/0003_attachments.sql")),
+    (5, "agents", include_str!("../../../migrations/0005_agents.sql")),
+    (6, "thread_files", include_str!("../../../migrations/0006_thread_files.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[(4, "storage", include_str!("../../../migrations/postgres/0004_storage.sql"))];
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{Class, Db, Dedicated, FromRow, Sql, query};
+use super::db::{Class, Db, Dedicated, Sql, query};
 use crate::{clock::Timestamp, error::Result};
 
 pub const OPEN: Sql =
@@ -20,8 +20,7 @@ pub const CLOSE: Sql = Sql::both(
 );
 pub const EXPIRE: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id = $1 RETURNING id");
 pub const EXPIRE_OTHERS: Sql = Sql::both("UPDATE worker_sessions SET expires_at = 0 WHERE id <> $1 RETURNING id");
-pub const LIVE: Sql = Sql::both("SELECT COUNT(*) AS n FROM worker_sessions WHERE expires_at > $1");
-pub const STATEMENTS: &[Sql] = &[OPEN, DEAD_OWNERS, CLOSE, EXPIRE, EXPIRE_OTHERS, LIVE];
+pub const STATEMENTS: &[Sql] = &[OPEN, DEAD_OWNERS, CLOSE, EXPIRE, EXPIRE_OTHERS];
 
 /// On a connection of its own, so it is not registered with the facade's statements.
 const RENEW: &str = "UPDATE worker_sessions
@@ -61,16 +60,4 @@ pub async fn expire(db: &Db, id: Uuid) -> Result<()> {
 pub async fn expire_others(db: &Db, mine: Uuid) -> Result<()> {
     query(EXPIRE_OTHERS).bind(mine).write::<Uuid>(db, Class::Request).await?;
     Ok(())
-}
-
-struct Count(i64);
-
-impl FromRow for Count {
-    fn from_row(row: &super::db::Row) -> Result<Self> {
-        row.get("n").map(Self)
-    }
-}
-
-pub async fn live(db: &Db, now: Timestamp) -> Result<i64> {
-    Ok(query(LIVE).bind(now).optional_as::<Count>(db).await?.map_or(0, |c| c.0))
 }

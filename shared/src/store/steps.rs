@@ -5,7 +5,11 @@ use uuid::Uuid;
 use super::db::{Db, FromRow, On, Row, Sql, Tx, query};
 use crate::{
     clock::Timestamp,
-    domain::step::{Step, StepKind, StepWrite},
+    domain::{
+        chat::Usage,
+        run::RunUsage,
+        step::{Step, StepKind, StepWrite},
+    },
     error::{Error, Result},
 };
 
@@ -19,6 +23,7 @@ impl FromRow for Step {
             name: row.get("name")?,
             intent: row.json("intent")?,
             result: row.opt_json("result")?,
+            inherited: row.get::<i64>("fence")? == 0,
         })
     }
 }
@@ -54,7 +59,7 @@ pub const ABANDON: Sql = Sql::each(
          (SELECT unhex(j.value ->> 'run_id'), j.value ->> 'key' FROM json_each($1) AS j) RETURNING run_id AS id",
 );
 pub const OF_RUN: Sql =
-    Sql::both("SELECT key, ordinal, kind, name, intent, result FROM run_steps WHERE run_id = $1 ORDER BY ordinal, key");
+    Sql::both("SELECT key, ordinal, kind, name, intent, result, fence FROM run_steps WHERE run_id = $1 ORDER BY ordinal, key");
 /// A retry begins with the finished steps of the run that it retries, and with the tool calls that were started and whose outcome
 /// is unknown: they may have taken effect.
 pub const INHERIT: Sql = Sql::both(
@@ -65,7 +70,14 @@ pub const INHERIT: Sql = Sql::both(
 pub const OPEN_MODEL_CALL: Sql = Sql::both(
     "SELECT intent FROM run_steps WHERE run_id = $1 AND kind = 'model' AND status = 'started' ORDER BY ordinal LIMIT 1",
 );
-pub const STATEMENTS: &[Sql] = &[START, FINISH, ABANDON, OF_RUN, INHERIT, OPEN_MODEL_CALL];
+/// What a run's own model calls used: one row a call. Those of fence 0 are another run's.
+pub const USAGE: Sql = Sql::each(
+    "SELECT (result::json ->> 'usage') AS used FROM run_steps
+     WHERE run_id = $1 AND kind = 'model' AND status = 'finished' AND fence > 0",
+    "SELECT (result ->> 'usage') AS used FROM run_steps
+     WHERE run_id = $1 AND kind = 'model' AND status = 'finished' AND fence > 0",
+);
+pub const STATEMENTS: &[Sql] = &[START, FINISH, ABANDON, OF_RUN, INHERIT, OPEN_MODEL_CALL, USAGE];
 
 /// A write of a run that the caller holds, with the fence it holds it by.
 pub struct Held<'a> {
@@ -118,6 +130,24 @@ pub async fn of_run(db: &Db, run_id: Uuid) -> Result<Vec<Step>> {
 pub async fn inherit(tx: &mut Tx, to: Uuid, from: Uuid) -> Result<()> {
     query(INHERIT).bind(to).bind(from).execute(tx).await?;
     Ok(())
+}
+
+struct Used(Usage);
+
+impl FromRow for Used {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self(row.opt_json("used")?.unwrap_or_default()))
+    }
+}
+
+/// What the run's model calls used, as far as the journal knows; `None` when it made none.
+pub async fn usage(tx: &mut Tx, run_id: Uuid) -> Result<Option<RunUsage>> {
+    let calls = query(USAGE).bind(run_id).all::<Used>(tx).await?;
+    let sum = |mut sum: RunUsage, call: &Used| {
+        sum.add(call.0);
+        sum
+    };
+    Ok((!calls.is_empty()).then(|| calls.iter().fold(RunUsage::default(), sum)))
 }
 
 /// The message that a model call was streaming when its worker stopped, if one was.

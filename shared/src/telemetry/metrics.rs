@@ -43,6 +43,7 @@ pub const METRICS: &[Metric] = &[
     metric(Histogram, "runmill_model_seconds", Unit::Seconds, "A model call, to its last byte [model]"),
     metric(Histogram, "runmill_model_first_event_seconds", Unit::Seconds, "A model call, to its first event [model]"),
     metric(Counter, "runmill_model_errors_total", Unit::Count, "Model calls that failed [model, code]"),
+    metric(Counter, "runmill_model_fallbacks_total", Unit::Count, "Calls that went on to the next model [model, code]"),
     metric(Counter, "runmill_model_input_tokens_total", Unit::Count, "Tokens that models read [model]"),
     metric(Counter, "runmill_model_output_tokens_total", Unit::Count, "Tokens that models wrote [model]"),
     metric(Histogram, "runmill_tool_seconds", Unit::Seconds, "A tool call [tool]"),

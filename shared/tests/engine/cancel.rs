@@ -109,7 +109,7 @@ async fn an_answer_that_was_half_streamed_is_closed() {
         let run = w.started("t", "a").await;
         let intent = json!({ "messageId": "m1" });
         let step = StepWrite::Start { key: "model:1".into(), ordinal: 1, kind: StepKind::Model, name: "m".into(), intent };
-        let writes = Writes { events: vec![delta("ha")], steps: vec![step], messages: vec![] };
+        let writes = Writes { events: vec![delta("ha")], steps: vec![step], ..Writes::default() };
         assert_eq!(
             execution::flush(&w.app, vec![Unit { run: &run, writes }], &mut execution::Doubt::default()).await.unwrap(),
             []

@@ -2,9 +2,11 @@
 //! runs on SQLite, and on Postgres too when the environment names a server.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 mod accept;
+mod branches;
 mod cancel;
 mod layers;
 mod log;
+mod models;
 mod plans;
 mod processes;
 mod races;
@@ -137,6 +139,10 @@ impl World {
         query(sql(format!("SELECT COUNT(*) AS n FROM {from}"))).one(&self.app.db).await.unwrap().get("n").unwrap()
     }
 
+    async fn live_sessions(&self, now: Timestamp) -> i64 {
+        self.count(&format!("worker_sessions WHERE expires_at > {}", now.0)).await
+    }
+
     async fn thread_of(&self, id: Uuid) -> Uuid {
         self.run(id).await.thread_id
     }
@@ -215,7 +221,7 @@ fn delta(text: &str) -> NewEvent {
 }
 
 async fn finish(app: &App, run: &Claimed) -> runmill_shared::Result<()> {
-    let (result, usage) = (json!("done"), RunUsage { input_tokens: 1, output_tokens: 2 });
+    let (result, usage) = (json!("done"), RunUsage { input_tokens: 1, output_tokens: 2, ..RunUsage::default() });
     let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
     let writes = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
     execution::end(app, run, end, writes).await

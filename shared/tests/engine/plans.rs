@@ -1,7 +1,8 @@
 //! The statements that run all the time read an index that holds little more than what they look for.
 use runmill_shared::store::{
+    agents,
     db::{Tx, Value},
-    events, outbox,
+    events, messages, outbox,
     runs::{moves, sweep},
     sessions, threads,
 };
@@ -16,6 +17,9 @@ struct Plan {
     sqlite: &'static [&'static str],
     postgres: &'static [&'static str],
 }
+
+/// A thread's own messages, and one look at whether it has ancestors.
+const LINEAGE: (&[&str], &[&str]) = (&["sqlite_autoindex_thread_ancestors_1"], &["thread_ancestors_pkey"]);
 
 fn hot() -> Vec<Plan> {
     let (id, lane, n) = (Value::from(new_id()), Value::from("runs"), Value::from(START));
@@ -58,6 +62,10 @@ fn hot() -> Vec<Plan> {
             &["runs_thread", "run_events_run"],
             &["runs_thread", "run_events_run"],
         ),
+        plan("newest message", messages::NEWEST, &[&id, &n], LINEAGE.0, LINEAGE.1),
+        plan("context", messages::CONTEXT, &[&id, &id], LINEAGE.0, LINEAGE.1),
+        plan("history", messages::BETWEEN, &[&id, &n, &n], LINEAGE.0, LINEAGE.1),
+        plan("busy agent", agents::BUSY, &[&lane], &["runs_thread"], &["runs_thread"]),
         plan("aged", events::AGED, &[&n, &n], &["run_events_age"], &["run_events_age"]),
     ]
 }
@@ -83,7 +91,7 @@ async fn fill(w: &World) {
     let id = if w.app.db.is_postgres() { "gen_random_uuid()" } else { "randomblob(16)" };
     let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)";
     w.accept("t", "a").await;
-    let thread = "(SELECT id FROM threads LIMIT 1)";
+    let thread = "(SELECT id FROM threads WHERE external_id = 't')";
     w.execute(&format!(
         "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
              hinted_at, fence, attempt, crashes, wake_seq, wake_at, lease_owner, queue_deadline, run_deadline, run_left, policy,
@@ -98,6 +106,18 @@ async fn fill(w: &World) {
     w.execute(&format!(
         "INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
          {numbers} SELECT {thread}, i + 1, {id}, 0, 'text.delta', '', i FROM n"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at)
+         {numbers} SELECT {id}, 'local', 't' || i, TRUE, i, i FROM n"
+    ))
+    .await;
+    let message = "id, 1, 'm', id, 'user', '{}', created_at";
+    w.execute(&format!("INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at) SELECT {message} FROM threads WHERE external_id <> 't'")).await;
+    w.execute(&format!(
+        "INSERT INTO thread_ancestors (thread_id, ancestor_id, depth, upto_order, upto_seq)
+         SELECT id, {thread}, 0, 0, 1 FROM threads WHERE created_at % 2 = 0"
     ))
     .await;
     w.execute("ANALYZE").await;
@@ -130,10 +150,11 @@ async fn hot_statements_use_their_indexes() {
     }
 }
 
-/// Whether a line reads a whole table of runs or events, where no index limits it to what it looks for.
+/// Whether a line reads a whole table of runs, events or messages, where no index limits it to what it looks for.
 fn is_scan(line: &str) -> bool {
     // `e` is also what AGED calls the rows that it has found.
-    let sqlite = ["SCAN runs", "SCAN r", "SCAN c", "SCAN run_events"];
-    let whole = sqlite.contains(&line) || line.contains("Seq Scan on run");
+    let sqlite = ["SCAN runs", "SCAN r", "SCAN c", "SCAN run_events", "SCAN messages", "SCAN m", "SCAN a"];
+    let whole = sqlite.contains(&line)
+        || ["run", "messages", "thread_ancestors"].iter().any(|table| line.contains(&format!("Seq Scan on {table}")));
     whole && !line.contains("USING")
 }

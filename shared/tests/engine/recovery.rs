@@ -147,7 +147,7 @@ async fn a_lease_is_good_while_it_beats_and_alone_on_sqlite() {
         w.app.clock = Clock::real();
         let first = leases::open(&w.app).await.unwrap();
         let second = leases::open(&w.app).await.unwrap();
-        let live = sessions::live(&w.app.db, w.app.clock.now()).await.unwrap();
+        let live = w.live_sessions(w.app.clock.now()).await;
         if !w.app.db.is_postgres() {
             assert_eq!(live, 1, "the data directory is locked, so whoever came before is dead");
             continue;

@@ -9,6 +9,10 @@ use runmill_shared::{
 
 use super::*;
 
+fn ending(state: RunState, error: Option<&RunError>) -> Ending<'_> {
+    Ending { state, result: None, error, usage: None }
+}
+
 /// Tries the move from whatever state the run is in; whether it was made.
 async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
     let (session, error) = (w.session().await, RunError::new("X", "x", false));
@@ -25,12 +29,11 @@ async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
         Transition::Park => moves::park(&mut tx, run, 0, &Waiting::Children { runs: vec![], until: None }, START).await.unwrap(),
         Transition::Wake => moves::wake(&mut tx, run.id, START).await.unwrap().is_some(),
         Transition::Backoff => moves::back_off(&mut tx, run, START, &error, START).await.unwrap(),
-        Transition::Succeed => {
-            let ending = Ending { state: RunState::Succeeded, result: None, error: None, usage: None };
-            moves::end(&mut tx, run.id, run.fence, &ending, START).await.unwrap()
+        Transition::Succeed => moves::end(&mut tx, run.id, run.fence, &ending(RunState::Succeeded, None), START).await.unwrap(),
+        Transition::Fail => {
+            moves::end_from_outside(&mut tx, run.id, &ending(RunState::Failed, Some(&error)), START).await.unwrap()
         }
-        Transition::Fail => moves::end_from_outside(&mut tx, run.id, RunState::Failed, Some(&error), START).await.unwrap(),
-        Transition::Cancel => moves::end_from_outside(&mut tx, run.id, RunState::Cancelled, None, START).await.unwrap(),
+        Transition::Cancel => moves::end_from_outside(&mut tx, run.id, &ending(RunState::Cancelled, None), START).await.unwrap(),
     };
     tx.commit().await.unwrap();
     made

@@ -4,42 +4,50 @@ use std::{collections::HashSet, sync::Arc};
 
 use runmill_shared::{
     App,
-    config::Agent,
     domain::{
-        chat::ToolSpec,
+        agent::Agent,
+        chat::{ChatMessage, FinishReason, ToolSpec},
         event::{NewEvent, kind},
-        run::{Claimed, RunState, RunUsage, Waiting},
-        step::StepKind,
+        run::{Claimed, RunKind, RunState},
     },
-    jobs::AgentRun,
-    services::runs::execution::{self, End, Parked, Writes},
+    jobs::{AgentRun, MemoryExtraction},
+    services::{
+        self, agents,
+        runs::execution::{End, Next, Parked, Writes},
+    },
 };
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Left, calls,
-    calls::Placed,
-    context,
-    journal::Journal,
+    Failure, Left, budget,
+    calls::{self, Offer, Placed},
+    compaction, context,
+    conversation::Conversation,
+    format::{self, Format},
+    journal::{Journal, model_key},
     recorder::{Recorder, writes},
     turn::{self, Answer},
+    waiting,
 };
 use crate::{
-    models::{self, ChatModel, ChatRequest},
-    tools::Tools,
+    models::{self, ChatModel, ChatRequest, ModelErrorKind},
+    tools::{Tools, custom},
 };
 
 /// One agent run in the hands of this worker.
-struct Loop<'a> {
-    app: &'a App,
-    tools: &'a Tools,
-    journal: Journal,
-    agent: &'a Agent,
-    model: Arc<dyn ChatModel>,
+pub(super) struct Loop<'a> {
+    pub app: &'a App,
+    tools: Tools,
+    pub journal: Journal,
+    agent: Agent,
+    pub model: Arc<dyn ChatModel>,
+    /// Without its messages: they are in `talk`.
     request: ChatRequest,
+    pub talk: Conversation,
+    /// What the final answer has to be.
+    format: Option<Format>,
     /// Tools that the client executes.
     client_tools: HashSet<String>,
-    usage: RunUsage,
     wake_seq: i64,
 }
 
@@ -48,95 +56,91 @@ pub async fn execute(app: &App, recorder: &Recorder, tools: &Tools, run: Arc<Cla
     let input: AgentRun =
         serde_json::from_value(run.input.clone()).map_err(|e| Failure::run("INPUT_UNREADABLE", e.to_string(), false))?;
     let wanted = run.agent_id.as_deref().or(input.options.agent_id.as_deref());
-    let (agent_id, agent) = app
-        .config
-        .agent(wanted)
-        .ok_or_else(|| Failure::run("AGENT_NOT_FOUND", "the run's agent is not there any more", false))?;
-    let spec = run.model.clone().or_else(|| input.options.model.clone()).filter(|m| !m.is_empty());
-    let spec = spec.or_else(|| Some(agent.model.clone()).filter(|m| !m.is_empty())).unwrap_or_else(|| app.config.default_model());
-    let model = models::resolve(&app.config, &spec)?;
-    let journal = Journal::open(app, run.clone(), recorder.clone()).await?;
-    let mut this = Loop {
+    let agent = agents::of_run(app, wanted, input.options.agent_version).await?;
+    let model = model_of(app, &agent, run.model.as_deref().or(input.options.model.as_deref())).await?;
+    let tools = custom::for_agent(app, tools, &agent).await?;
+    let format = agent.definition.output_schema.as_ref().map(Format::new).transpose()?;
+    let mut journal = Journal::open(app, run.clone(), recorder.clone()).await?;
+    open(&mut journal, &agent, &*model, &input).await?;
+    let talk = context::assemble(app, &journal, &agent, format.as_ref(), &input).await?;
+    let this = Loop {
         app,
+        request: request(app, &tools, &agent, &input, format.as_ref(), run.parent_run_id.is_some()),
         tools,
-        agent,
-        request: ChatRequest {
-            tools: offered(tools, agent, &input, run.parent_run_id.is_some()),
-            temperature: Some(app.config.models.temperature),
-            max_tokens: Some(app.config.models.max_tokens),
-            ..ChatRequest::default()
-        },
         client_tools: input.tools.iter().map(|t| t.name.clone()).collect(),
-        usage: RunUsage::default(),
         wake_seq: run.wake_seq,
-        model,
         journal,
+        talk,
+        format,
+        agent,
+        model,
     };
-    this.open(agent_id, &input).await?;
-    let own = this.own_messages();
-    this.request.messages = context::assemble(app, &run, &agent.system, &input, &own).await?;
-    this.iterate().await
+    match budget::time_left(app, &run, &this.agent.definition.budget) {
+        None => this.iterate().await,
+        Some(left) => tokio::time::timeout(left, this.iterate()).await.unwrap_or_else(|_| Err(budget::out_of_time())),
+    }
+}
+
+/// The model of an agent's run: the run's own wish, else the agent's, else the deployment's.
+pub async fn model_of(app: &App, agent: &Agent, wish: Option<&str>) -> Result<Arc<dyn ChatModel>, Failure> {
+    Ok(models::connect(app, &services::models::targets(app, agent, wish).await?)?)
+}
+
+fn request(app: &App, tools: &Tools, agent: &Agent, input: &AgentRun, format: Option<&Format>, is_child: bool) -> ChatRequest {
+    ChatRequest {
+        tools: offered(tools, agent, input, is_child),
+        // Where the agent and its model say nothing.
+        temperature: Some(app.config.models.temperature),
+        max_tokens: Some(app.config.models.max_tokens),
+        output: format.map(|f| f.schema().clone()),
+        ..ChatRequest::default()
+    }
 }
 
 /// What the model may call. A client's tool takes the place of ours of the same name: providers refuse a name that comes twice.
 fn offered(tools: &Tools, agent: &Agent, input: &AgentRun, is_child: bool) -> Vec<ToolSpec> {
     let is_clients = |name: &str| input.tools.iter().any(|t| t.name == name);
-    let builtin = tools.specs(&agent.tools).into_iter().map(|(name, description, parameters)| ToolSpec {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        parameters,
-    });
+    let names = &agent.definition.include_tools;
     let client = input.tools.iter().map(|t| ToolSpec {
         name: t.name.clone(),
         description: t.description.clone(),
         parameters: t.parameters.clone(),
     });
-    let ours = builtin.chain(calls::specs(&agent.tools, is_child)).filter(|spec| !is_clients(&spec.name));
+    let ours = tools.specs(names).into_iter().chain(waiting::specs(names, is_child)).filter(|spec| !is_clients(&spec.name));
     ours.chain(client).collect()
 }
 
+/// Says that the run is executed, and closes an answer that a dead worker left half streamed.
+async fn open(journal: &mut Journal, agent: &Agent, model: &dyn ChatModel, input: &AgentRun) -> Result<(), Failure> {
+    let attempt = journal.run.attempt + 1;
+    let started = json!({ "attempt": attempt, "agentId": agent.id, "model": model.name() });
+    let mut events = vec![NewEvent::new(kind::RUN_STARTED, started)];
+    let is_new = journal.steps().next().is_none();
+    if let Some(state) = input.state.as_ref().filter(|_| is_new) {
+        events.push(NewEvent::new(kind::STATE_SNAPSHOT, json!({ "snapshot": state })));
+    }
+    let half = journal.open_model_call().map(|s| (s.key.clone(), s.intent["messageId"].clone()));
+    let Some((key, message)) = half else {
+        // Nothing hangs on it: it is written with the first step.
+        events.into_iter().for_each(|e| journal.emit(e));
+        return Ok(());
+    };
+    events.push(NewEvent::discarded(message.as_str().unwrap_or_default()));
+    let abandon = journal.abandoning(&key);
+    journal.commit(events, vec![abandon], Vec::new()).await
+}
+
 impl Loop<'_> {
-    /// Says that the run is executed, and closes an answer that a dead worker left half streamed.
-    async fn open(&mut self, agent_id: &str, input: &AgentRun) -> Result<(), Failure> {
-        let attempt = self.journal.run.attempt + 1;
-        let started = json!({ "attempt": attempt, "agentId": agent_id, "model": self.model.name() });
-        let mut events = vec![NewEvent::new(kind::RUN_STARTED, started)];
-        let is_new = self.journal.steps().next().is_none();
-        if let Some(state) = input.state.as_ref().filter(|_| is_new) {
-            events.push(NewEvent::new(kind::STATE_SNAPSHOT, json!({ "snapshot": state })));
-        }
-        let half = self.journal.open_model_call().map(|s| (s.key.clone(), s.intent["messageId"].clone()));
-        let Some((key, message)) = half else {
-            // Nothing hangs on it: it is written with the first step.
-            events.into_iter().for_each(|e| self.journal.emit(e));
-            return Ok(());
-        };
-        events.push(NewEvent::discarded(message.as_str().unwrap_or_default()));
-        let abandon = self.journal.abandoning(&key);
-        self.journal.commit(events, vec![abandon], Vec::new()).await
-    }
-
-    /// Ids of what this run has said itself: the thread has it too, and the journal says it again.
-    fn own_messages(&self) -> HashSet<String> {
-        let id = |step: &runmill_shared::domain::step::Step| match step.kind {
-            StepKind::Model => step.intent["messageId"].as_str().map(str::to_owned),
-            StepKind::Tool | StepKind::Timer | StepKind::Child => None,
-        };
-        let mut own: HashSet<String> = self.journal.steps().filter_map(id).collect();
-        for step in self.journal.steps().filter(|s| s.kind == StepKind::Model) {
-            let calls = step.result.as_ref().and_then(|r| r["tool_calls"].as_array().cloned()).unwrap_or_default();
-            own.extend(calls.iter().filter_map(|c| c["id"].as_str().map(|id| format!("{id}-result"))));
-        }
-        own
-    }
-
     async fn iterate(mut self) -> Result<Left, Failure> {
-        for iteration in 0..self.agent.max_iterations {
-            let answer = turn::answer(&mut self.journal, &*self.model, &self.request, iteration).await?;
-            self.usage.input_tokens += answer.response.usage.input_tokens;
-            self.usage.output_tokens += answer.response.usage.output_tokens;
+        let mut repairs = 0;
+        for iteration in 0..self.agent.definition.iteration_limit {
+            let answer = self.answer(iteration).await?;
             if answer.response.tool_calls.is_empty() {
-                return self.succeed(answer, &[]).await;
+                match self.format.as_ref().map(|f| f.read(&answer.response.message_text)).transpose() {
+                    Ok(output) => return self.succeed(answer, output, &[]).await,
+                    Err(problems) => self.repair(answer, &problems, &mut repairs).await?,
+                }
+                continue;
             }
             let response = answer.response.clone();
             let (ours, pending): (Vec<_>, Vec<_>) = calls::placed(iteration, &response.tool_calls)
@@ -148,14 +152,61 @@ impl Loop<'_> {
             }
             if !pending.is_empty() {
                 let ids: Vec<_> = pending.iter().map(|p| p.call.id.clone()).collect();
-                return self.succeed(answer, &ids).await;
+                return self.succeed(answer, None, &ids).await;
             }
-            self.request.messages.push(response.message());
-            let results: Vec<_> = ours.iter().filter_map(|p| calls::result_message(&self.journal, p)).collect();
-            self.request.messages.extend(results);
+            self.talk.push(Some(answer.message_id), response.message());
+            for placed in &ours {
+                let result = calls::result_message(&self.journal, placed);
+                result.into_iter().for_each(|message| self.talk.push(Some(calls::message_id(placed.call)), message));
+            }
         }
-        let message = format!("the agent did not come to an answer within {} iterations", self.agent.max_iterations);
+        let message = format!("the agent did not come to an answer within {} iterations", self.agent.definition.iteration_limit);
         Err(Failure::run("MAX_ITERATIONS", message, false))
+    }
+
+    /// The answer of an iteration, from the journal or from the model, after whatever it takes to make the conversation fit.
+    async fn answer(&mut self, iteration: u32) -> Result<Answer, Failure> {
+        compaction::before(self, iteration).await?;
+        loop {
+            match self.ask(iteration).await {
+                Ok(answer) if answer.response.finish == FinishReason::Length && self.is_spent() => {
+                    self.keep(answer).await?;
+                    return Err(budget::cut_off());
+                }
+                Ok(answer) => return Ok(answer),
+                // Once for an iteration: what is too long after that stays too long.
+                Err(e) if e.is(ModelErrorKind::ContextOverflow) && !compaction::is_done(self, iteration) => {
+                    if !compaction::compact(self, iteration).await? {
+                        return Err(e);
+                    }
+                }
+                // Providers refuse schemas that are right; the system prompt has it, and the answer is checked here.
+                Err(e) if e.is(ModelErrorKind::InvalidRequest) && self.request.output.take().is_some() => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn ask(&mut self, iteration: u32) -> Result<Answer, Failure> {
+        let key = model_key(iteration);
+        self.check_budget(&key)?;
+        self.request.most_tokens = budget::tokens_left(&self.agent.definition.budget, &self.journal.usage());
+        self.request.messages = self.talk.take();
+        let outcome = turn::answer(&mut self.journal, &*self.model, &self.request, iteration).await;
+        self.talk.put_back(std::mem::take(&mut self.request.messages));
+        outcome
+    }
+
+    fn is_spent(&self) -> bool {
+        budget::check(&self.agent.definition.budget, &self.journal.usage()).is_err()
+    }
+
+    /// Before a model call that is not in the journal.
+    pub fn check_budget(&self, key: &str) -> Result<(), Failure> {
+        if self.journal.finished(key).is_some() {
+            return Ok(());
+        }
+        budget::check(&self.agent.definition.budget, &self.journal.usage())
     }
 
     /// Journals an answer before what it asks for is done.
@@ -166,42 +217,64 @@ impl Loop<'_> {
         Ok(answer)
     }
 
+    /// Tells the model what is wrong with its answer. The thread does not keep it: nobody should take it for the agent's word.
+    async fn repair(&mut self, mut answer: Answer, problems: &str, repairs: &mut u32) -> Result<(), Failure> {
+        if let Some(closing) = answer.unwritten.take() {
+            self.journal.commit(vec![NewEvent::discarded(&answer.message_id)], vec![closing.step], Vec::new()).await?;
+        }
+        if *repairs == format::REPAIRS {
+            let message = format!("the model's answer does not satisfy the agent's output_schema: {problems}");
+            return Err(Failure::run("OUTPUT_INVALID", message, false));
+        }
+        *repairs += 1;
+        self.talk.push(None, answer.response.message());
+        self.talk.push(None, ChatMessage::user(format::correction(problems)));
+        Ok(())
+    }
+
     /// `Some`: the run was parked.
     async fn call_tools(&mut self, ours: &[Placed<'_>]) -> Result<Option<Left>, Failure> {
-        while let Some(waiting) = calls::execute(self.app, &mut self.journal, self.tools, &self.request.tools, ours).await? {
-            if self.park(&waiting).await? {
-                return Ok(Some(Left::Parked));
+        if ours.iter().any(|p| self.journal.step(&p.key).is_none()) {
+            // Their results could not be told to the model any more.
+            budget::check(&self.agent.definition.budget, &self.journal.usage())?;
+        }
+        let approval = &self.agent.definition.approval_tools;
+        let offer = Offer { app: self.app, tools: &self.tools, specs: &self.request.tools, approval };
+        while let Some(waiting) = calls::execute(&offer, &mut self.journal, ours).await? {
+            match self.journal.park(self.app, self.wake_seq, &waiting).await? {
+                Parked::Yes => return Ok(Some(Left::Parked)),
+                // Something happened meanwhile: look again.
+                Parked::Woken(seq) => self.wake_seq = seq,
             }
         }
         Ok(None)
     }
 
-    /// `false`: something happened meanwhile, look again.
-    async fn park(&mut self, waiting: &Waiting) -> Result<bool, Failure> {
-        let run = self.journal.run.clone();
-        // What was said is written first: a refused park must not lose it.
-        self.journal.commit(Vec::new(), Vec::new(), Vec::new()).await?;
-        match execution::park(self.app, &run, self.wake_seq, waiting, Writes::default()).await? {
-            Parked::Yes => Ok(true),
-            Parked::Woken(seq) => {
-                self.wake_seq = seq;
-                Ok(false)
-            }
-        }
-    }
-
     /// Ends the run: with the model's answer, or with calls that the client executes.
-    async fn succeed(self, answer: Answer, pending: &[String]) -> Result<Left, Failure> {
+    async fn succeed(self, answer: Answer, output: Option<Value>, pending: &[String]) -> Result<Left, Failure> {
         let run = &self.journal.run;
         let content: Value = answer.response.message_text.clone().into();
-        let result = json!({ "messageId": answer.message_id, "content": content });
+        let mut result = json!({ "messageId": answer.message_id, "content": content });
+        if let Some(output) = output {
+            result["output"] = output;
+        }
         let mut last = Writes::default();
         if let Some(closing) = answer.unwritten {
             last = writes(vec![closing.event], vec![closing.step], vec![closing.message]);
         }
-        last.events.push(NewEvent::finished(&result, self.usage, pending));
-        let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(self.usage) };
-        self.journal.recorder.end(run, end, last).await?;
+        let usage = self.journal.usage();
+        last.events.push(NewEvent::finished(&result, usage, pending));
+        let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+        // An agent's task for another agent says nothing of the user.
+        let learns = self.agent.definition.memory.extract && run.parent_run_id.is_none() && pending.is_empty();
+        let next = if learns { Some(extraction(run)?) } else { None };
+        self.journal.recorder.end_then(run, end, last, next.as_ref()).await?;
         Ok(Left::Ended)
     }
+}
+
+/// Named after the run, so that there is one of it.
+fn extraction(run: &Claimed) -> Result<Next, Failure> {
+    let input = serde_json::to_string(&MemoryExtraction { run_id: run.id }).map_err(runmill_shared::Error::from)?;
+    Ok(Next { kind: RunKind::MemoryExtraction, name: format!("memory-{}", run.id), input })
 }

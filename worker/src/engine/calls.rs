@@ -1,4 +1,6 @@
 //! The tool calls of one answer: journaled before and after, in parallel; those that have to wait let the run be parked.
+use std::time::{Duration, Instant};
+
 use futures::{StreamExt, stream::FuturesUnordered};
 use runmill_shared::{
     App,
@@ -7,54 +9,21 @@ use runmill_shared::{
         chat::{ChatMessage, ToolCall, ToolSpec},
         event::{NewEvent, kind},
         message::{MessageBody, MessageRole, NewMessage},
-        new_id,
-        run::{RunKind, RunState, Waiting},
-        run_input::{RunInput, RunOptions},
+        run::{RunKind, Waiting},
         step::StepKind,
     },
-    services::runs::execution::{self, Child},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, journal::Journal};
-use crate::tools::{ToolContext, ToolError, Tools};
-
-/// Tools that the engine executes itself, because they let the run wait.
-pub const TOOLS: [&str; 2] = [WAIT, DELEGATE];
-const WAIT: &str = "wait";
-const DELEGATE: &str = "delegate_to_agent";
-const LONGEST_WAIT: u64 = 30 * 24 * 3600;
-
-/// As models see them. A child run does not delegate any further.
-pub fn specs(names: &[String], is_child: bool) -> Vec<ToolSpec> {
-    let all = [
-        ToolSpec {
-            name: WAIT.to_owned(),
-            description:
-                "Waits for a time, without costing anything meanwhile. Use it when something has to be tried again later."
-                    .to_owned(),
-            parameters: json!({
-                "type": "object", "additionalProperties": false, "required": ["seconds"],
-                "properties": { "seconds": { "type": "integer", "minimum": 1, "maximum": LONGEST_WAIT } },
-            }),
-        },
-        ToolSpec {
-            name: DELEGATE.to_owned(),
-            description: "Gives a task to another agent, which works on it in the background, and answers with its result."
-                .to_owned(),
-            parameters: json!({
-                "type": "object", "additionalProperties": false, "required": ["task"],
-                "properties": { "task": { "type": "string", "minLength": 1 }, "agent": { "type": "string" } },
-            }),
-        },
-    ];
-    let wanted = |s: &ToolSpec| names.contains(&s.name) && !(is_child && s.name == DELEGATE);
-    all.into_iter().filter(wanted).collect()
-}
+use super::{
+    Failure,
+    approval::{self, Asked},
+    journal::Journal,
+    waiting::{self, Progress},
+};
+use crate::tools::{ToolContext, ToolError, ToolScope, Tools};
 
 /// A call with its place in the journal.
 pub struct Placed<'a> {
@@ -62,36 +31,39 @@ pub struct Placed<'a> {
     pub key: String,
 }
 
-/// What a call came to so far.
-enum Progress {
-    Result(Value),
-    Until(Timestamp),
-    Child(Uuid),
+/// What is the same for all calls of a run.
+pub struct Offer<'a> {
+    pub app: &'a App,
+    pub tools: &'a Tools,
+    /// What the model may call: a name that it makes up, or remembers from elsewhere, is not executed.
+    pub specs: &'a [ToolSpec],
+    /// Names of tools whose calls a person has to approve.
+    pub approval: &'a [String],
 }
 
-/// Executes the calls that have not finished. `offered` is what the model may call: a name that it makes up, or remembers from
-/// elsewhere, is not executed. `Some`: the run has to wait before it can go on.
-pub async fn execute(
-    app: &App,
-    journal: &mut Journal,
-    tools: &Tools,
-    offered: &[ToolSpec],
-    calls: &[Placed<'_>],
-) -> Result<Option<Waiting>, Failure> {
+/// Executes the calls that have not finished. `Some`: the run has to wait before it can go on.
+pub async fn execute(offer: &Offer<'_>, journal: &mut Journal, calls: &[Placed<'_>]) -> Result<Option<Waiting>, Failure> {
     let open = calls.iter().filter(|c| journal.finished(&c.key).is_none());
-    let (known, unknown): (Vec<_>, Vec<_>) = open.partition(|c| offered.iter().any(|o| o.name == c.call.name));
+    let (known, unknown): (Vec<_>, Vec<_>) = open.partition(|c| offer.specs.iter().any(|o| o.name == c.call.name));
     for placed in unknown {
-        refuse(journal, placed, offered).await?;
+        refuse_unknown(journal, placed, offer.specs).await?;
     }
-    let (waiting, plain): (Vec<_>, Vec<_>) = known.into_iter().partition(|c| TOOLS.contains(&c.call.name.as_str()));
-    run_plain(app, journal, tools, &plain).await?;
+    // People are asked first: they need not wait until the other calls have ended.
+    let Asked { free, pending } = approval::ask(offer, journal, known).await?;
+    let (waiting, plain): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| waiting::is_waiting(&c.call.name));
+    run_plain(offer, journal, &plain).await?;
     let (mut until, mut children): (Option<Timestamp>, Vec<Uuid>) = (None, Vec::new());
+    let sooner = |until: Option<Timestamp>, at: Timestamp| Some(until.map_or(at, |u| u.min(at)));
     for placed in waiting {
-        match advance(app, journal, placed).await? {
-            Progress::Result(result) => finish(journal, placed, result, Duration::ZERO).await?,
-            Progress::Until(at) => until = Some(until.map_or(at, |u| u.min(at))),
+        match waiting::advance(offer.app, journal, placed).await? {
+            Progress::Result(result) => finish(journal, placed, result, Duration::ZERO, None).await?,
+            Progress::Until(at) => until = sooner(until, at),
             Progress::Child(id) => children.push(id),
         }
+    }
+    if !pending.is_empty() {
+        let until = pending.iter().fold(until, |until, (_, expires)| sooner(until, *expires));
+        return Ok(Some(Waiting::Approval { approvals: pending.into_iter().map(|(id, _)| id).collect(), until }));
     }
     Ok(match (children.is_empty(), until) {
         (false, until) => Some(Waiting::Children { runs: children, until }),
@@ -100,15 +72,21 @@ pub async fn execute(
     })
 }
 
-async fn refuse(journal: &mut Journal, placed: &Placed<'_>, offered: &[ToolSpec]) -> Result<(), Failure> {
+async fn refuse_unknown(journal: &mut Journal, placed: &Placed<'_>, offered: &[ToolSpec]) -> Result<(), Failure> {
     let names: Vec<_> = offered.iter().map(|o| o.name.as_str()).collect();
     let message = format!("there is no tool named {:?}; there are {}", placed.call.name, names.join(", "));
+    refuse(journal, placed, &ToolError::new("UNKNOWN_TOOL", message), None).await
+}
+
+/// Finishes a call that is not made; `told` is said before.
+pub async fn refuse(journal: &mut Journal, placed: &Placed<'_>, e: &ToolError, told: Option<NewEvent>) -> Result<(), Failure> {
     start(journal, placed, StepKind::Tool, json!({ "toolCallId": placed.call.id })).await?;
-    finish(journal, placed, failed(&ToolError::new("UNKNOWN_TOOL", message)), Duration::ZERO).await
+    finish(journal, placed, failed(e), Duration::ZERO, told).await
 }
 
 /// The calls of ordinary tools, all at once. Each result is kept as it comes: a crash does not forget what is known.
-async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, plain: &[&Placed<'_>]) -> Result<(), Failure> {
+async fn run_plain(offer: &Offer<'_>, journal: &mut Journal, plain: &[&Placed<'_>]) -> Result<(), Failure> {
+    let (app, tools) = (offer.app, offer.tools);
     let cancel = CancellationToken::new();
     let _stop_with_us = cancel.clone().drop_guard();
     let (mut starts, mut running) = (Vec::new(), FuturesUnordered::new());
@@ -122,6 +100,8 @@ async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, plain: &[&Pl
             starts.push(journal.starting(&placed.key, StepKind::Tool, &placed.call.name, intent));
         }
         let cx = ToolContext {
+            app: app.clone(),
+            scope: ToolScope::of(&journal.run),
             step_key,
             clock: app.clock.clone(),
             cancel: cancel.clone(),
@@ -135,7 +115,7 @@ async fn run_plain(app: &App, journal: &mut Journal, tools: &Tools, plain: &[&Pl
     }
     while let Some((placed, (result, took))) = running.next().await {
         metrics::histogram!("runmill_tool_seconds", "tool" => placed.call.name.clone()).record(took);
-        finish(journal, placed, result, took).await?;
+        finish(journal, placed, result, took, None).await?;
     }
     Ok(())
 }
@@ -157,13 +137,19 @@ async fn call(tools: &Tools, call: &ToolCall, cx: ToolContext, is_unknown: bool)
     (outcome.map_or_else(|e| failed(&e), |ok| json!({ "ok": ok })), started.elapsed())
 }
 
-fn failed(e: &ToolError) -> Value {
+pub fn failed(e: &ToolError) -> Value {
     json!({ "error": { "code": e.code, "message": e.message } })
 }
 
-/// Keeps a call's result, and tells of it.
-async fn finish(journal: &mut Journal, placed: &Placed<'_>, result: Value, took: Duration) -> Result<(), Failure> {
-    let message_id = format!("{}-result", placed.call.id);
+/// Keeps a call's result, and tells of it; `told` is said before.
+pub async fn finish(
+    journal: &mut Journal,
+    placed: &Placed<'_>,
+    result: Value,
+    took: Duration,
+    told: Option<NewEvent>,
+) -> Result<(), Failure> {
+    let message_id = message_id(placed.call);
     let mut data = json!({ "toolCallId": placed.call.id, "messageId": message_id });
     data["durationMs"] = json!(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     match result.get("ok") {
@@ -173,8 +159,16 @@ async fn finish(journal: &mut Journal, placed: &Placed<'_>, result: Value, took:
     let mut body = MessageBody::text(text_of(&result));
     body.tool_call_id = Some(placed.call.id.clone());
     let message = NewMessage { id: message_id, role: MessageRole::Tool, body };
+    // A call that no model asked for is no part of a conversation.
+    let messages = if journal.run.kind == RunKind::ToolCall { Vec::new() } else { vec![message] };
     let step = journal.finishing(&placed.key, result);
-    journal.commit(vec![NewEvent::new(kind::TOOL_FINISHED, data)], vec![step], vec![message]).await
+    let events = told.into_iter().chain([NewEvent::new(kind::TOOL_FINISHED, data)]).collect();
+    journal.commit(events, vec![step], messages).await
+}
+
+/// The id of the message with a call's result.
+pub fn message_id(call: &ToolCall) -> String {
+    format!("{}-result", call.id)
 }
 
 /// What the model is told.
@@ -192,118 +186,9 @@ pub fn result_message(journal: &Journal, placed: &Placed<'_>) -> Option<ChatMess
     Some(ChatMessage::tool(&placed.call.id, text_of(result)))
 }
 
-#[derive(Deserialize)]
-struct WaitArguments {
-    seconds: u64,
-}
-
-#[derive(Deserialize)]
-struct DelegateArguments {
-    task: String,
-    agent: Option<String>,
-}
-
-/// Starts a waiting tool, or looks how far it has come.
-async fn advance(app: &App, journal: &mut Journal, placed: &Placed<'_>) -> Result<Progress, Failure> {
-    if placed.call.name == WAIT { wait(app, journal, placed).await } else { delegate(app, journal, placed).await }
-}
-
-fn bad_arguments(e: &serde_json::Error) -> Progress {
-    Progress::Result(failed(&ToolError::new("INVALID_ARGUMENTS", e.to_string())))
-}
-
-async fn wait(app: &App, journal: &mut Journal, placed: &Placed<'_>) -> Result<Progress, Failure> {
-    let until = match journal.step(&placed.key) {
-        Some(step) => step.intent["until"].as_i64().map(Timestamp),
-        None => None,
-    };
-    let until = match until {
-        Some(until) => until,
-        None => {
-            let seconds = match serde_json::from_value::<WaitArguments>(placed.call.arguments.clone()) {
-                Ok(arguments) => arguments.seconds.clamp(1, LONGEST_WAIT),
-                Err(e) => {
-                    start(journal, placed, StepKind::Timer, json!({})).await?;
-                    return Ok(bad_arguments(&e));
-                }
-            };
-            let until = app.clock.now().after(Duration::from_secs(seconds));
-            start(journal, placed, StepKind::Timer, json!({ "until": until })).await?;
-            until
-        }
-    };
-    if app.clock.now() < until {
-        return Ok(Progress::Until(until));
-    }
-    Ok(Progress::Result(json!({ "ok": { "waited_until": until.rfc3339() } })))
-}
-
-async fn start(journal: &mut Journal, placed: &Placed<'_>, kind: StepKind, intent: Value) -> Result<(), Failure> {
+pub async fn start(journal: &mut Journal, placed: &Placed<'_>, kind: StepKind, intent: Value) -> Result<(), Failure> {
     let step = journal.starting(&placed.key, kind, &placed.call.name, intent);
     journal.commit(Vec::new(), vec![step], Vec::new()).await
-}
-
-async fn delegate(app: &App, journal: &mut Journal, placed: &Placed<'_>) -> Result<Progress, Failure> {
-    let known = journal.step(&placed.key).and_then(|s| s.intent["childRunId"].as_str()?.parse::<Uuid>().ok());
-    let Some(child) = known else { return start_child(app, journal, placed).await };
-    let outcomes = execution::outcomes(app, &[child]).await?;
-    let Some(outcome) = outcomes.first() else {
-        return Ok(Progress::Result(failed(&ToolError::new("CHILD_GONE", "the delegated run is gone"))));
-    };
-    Ok(match outcome.state {
-        RunState::Succeeded => {
-            let content = outcome.result.as_ref().map_or(Value::Null, |r| r["content"].clone());
-            Progress::Result(json!({ "ok": content }))
-        }
-        RunState::Failed | RunState::Cancelled => {
-            let message = outcome.error.as_ref().map_or_else(|| "it was cancelled".to_owned(), |e| e.message.clone());
-            Progress::Result(failed(&ToolError::new("CHILD_FAILED", message)))
-        }
-        RunState::Queued | RunState::Running | RunState::Waiting => Progress::Child(child),
-    })
-}
-
-async fn start_child(app: &App, journal: &mut Journal, placed: &Placed<'_>) -> Result<Progress, Failure> {
-    let arguments = match serde_json::from_value::<DelegateArguments>(placed.call.arguments.clone()) {
-        Ok(arguments) => arguments,
-        Err(e) => {
-            start(journal, placed, StepKind::Child, json!({})).await?;
-            return Ok(bad_arguments(&e));
-        }
-    };
-    let agent = arguments.agent.clone().or_else(|| journal.run.agent_id.clone());
-    if app.config.agent(agent.as_deref()).is_none() {
-        start(journal, placed, StepKind::Child, json!({})).await?;
-        let known: Vec<_> = app.config.agents.keys().map(String::as_str).collect();
-        let message = format!("there is no such agent; there are {}", known.join(", "));
-        return Ok(Progress::Result(failed(&ToolError::new("UNKNOWN_AGENT", message))));
-    }
-    let id = new_id();
-    let step = journal.starting(&placed.key, StepKind::Child, DELEGATE, json!({ "childRunId": id }));
-    let child = child_of(journal, id, agent, &arguments.task)?;
-    execution::start_child(app, &journal.run, child, step).await?;
-    let data = json!({ "toolCallId": placed.call.id, "childTaskId": id, "childThreadId": format!("child-{id}") });
-    journal.emit(NewEvent::new(kind::PROGRESS, data));
-    Ok(Progress::Child(id))
-}
-
-fn child_of(journal: &Journal, id: Uuid, agent: Option<String>, task: &str) -> Result<Child, Failure> {
-    let name = format!("child-{id}");
-    let options = RunOptions { agent_id: agent.clone(), model: journal.run.model.clone(), ..RunOptions::default() };
-    let input = RunInput {
-        thread_id: name.clone(),
-        run_id: name,
-        messages: Vec::new(),
-        state: None,
-        tools: Vec::new(),
-        context: Vec::new(),
-        forwarded_props: Value::Null,
-        parent_run_id: Some(journal.run.external_id.clone()),
-        options,
-    };
-    let input = serde_json::to_string(&input).map_err(|e| Failure::from(runmill_shared::Error::from(e)))?;
-    let message = NewMessage { id: format!("{id}-task"), role: MessageRole::User, body: MessageBody::text(task) };
-    Ok(Child { id, kind: RunKind::Agent, input, messages: vec![message], agent_id: agent, model: journal.run.model.clone() })
 }
 
 /// The calls of an answer with their places in the journal.
@@ -313,17 +198,4 @@ pub fn placed<'a>(iteration: u32, calls: &'a [ToolCall]) -> Vec<Placed<'a>> {
         Placed { call, key }
     };
     calls.iter().enumerate().map(place).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_run_does_not_delegate() {
-        let names = [WAIT, DELEGATE].map(str::to_owned);
-        let seen = |is_child| specs(&names, is_child).into_iter().map(|s| s.name).collect::<Vec<_>>();
-        assert_eq!(seen(false), [WAIT, DELEGATE]);
-        assert_eq!(seen(true), [WAIT]);
-    }
 }

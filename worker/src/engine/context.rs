@@ -1,47 +1,103 @@
-//! What the model sees: the agent's instructions, the state and context that came with the run, and the thread's conversation.
+//! What the model sees: the agent's instructions, the state and context that came with the run, what is known of the user, and the
+//! thread's conversation, from its latest summary on.
 use std::collections::HashSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use runmill_shared::{
     App,
     domain::{
+        agent::Agent,
         caller::Owner,
         chat::{ChatMessage, Part, Role, Source, ToolCall},
+        memory::Memory,
         message::{Message, MessageBody, MessagePart, MessageRole, PartKind, Source as Stored},
         run::Claimed,
+        step::StepKind,
     },
     jobs::AgentRun,
-    services::{attachments, runs::execution},
+    services::{attachments, memories, runs::execution},
 };
 use serde_json::Value;
 
-use super::Failure;
+use super::{
+    Failure,
+    conversation::{Conversation, Entry},
+    format::Format,
+    journal::Journal,
+};
 
-/// The conversation up to this run's own input. `own` are the ids of what this run has said itself: that comes from its journal.
+/// A thread that is shorter has no summary.
+const SUMMARISED: usize = 3;
+
+/// The conversation up to this run's own input: what the run has said itself comes from its journal.
 pub async fn assemble(
     app: &App,
-    run: &Claimed,
-    instructions: &str,
+    journal: &Journal,
+    agent: &Agent,
+    format: Option<&Format>,
     input: &AgentRun,
-    own: &HashSet<String>,
-) -> Result<Vec<ChatMessage>, Failure> {
-    let stored = execution::context(app, run).await?;
-    let mut messages = vec![ChatMessage::system(system(instructions, input))];
-    for message in stored.iter().filter(|m| !own.contains(&m.id)) {
-        messages.extend(convert(app, run, message).await?);
+) -> Result<Conversation, Failure> {
+    let run = &journal.run;
+    let own = own_messages(journal);
+    let mut stored = execution::context(app, run).await?;
+    stored.retain(|m| !own.contains(&m.id));
+    let summary = if stored.len() < SUMMARISED { None } else { latest_summary(app, journal, &mut stored).await? };
+    let memories = if agent.definition.memory.recall { recall(app, run, &stored).await? } else { Vec::new() };
+    let mut entries = Vec::with_capacity(stored.len());
+    for message in &stored {
+        entries.extend(convert(app, run, message).await?.map(|chat| (Some(message.id.clone()), chat)));
     }
-    answer_open_calls(&mut messages);
-    Ok(messages)
+    answer_open_calls(&mut entries);
+    Ok(Conversation::new(system(&agent.definition.system_prompt, format, input, &memories), summary, entries))
+}
+
+/// Ids of what this run has said itself.
+fn own_messages(journal: &Journal) -> HashSet<String> {
+    let mut own = HashSet::new();
+    for step in journal.steps().filter(|s| s.kind == StepKind::Model) {
+        own.extend(step.intent["messageId"].as_str().map(str::to_owned));
+        let calls = step.result.as_ref().and_then(|r| r["tool_calls"].as_array().cloned()).unwrap_or_default();
+        own.extend(calls.iter().filter_map(|c| c["id"].as_str().map(|id| format!("{id}-result"))));
+    }
+    own
+}
+
+/// The latest summary of what comes before this run, and what it stands for is left out. The run's own are in its journal, at the
+/// place where it made them.
+async fn latest_summary(app: &App, journal: &Journal, stored: &mut Vec<Message>) -> Result<Option<String>, Failure> {
+    let own: HashSet<_> = journal.steps().filter_map(|s| s.intent["upto"].as_str()).collect();
+    for summary in execution::summaries(app, &journal.run).await?.into_iter().filter(|s| !own.contains(s.upto.as_str())) {
+        if let Some(at) = stored.iter().position(|m| m.id == summary.upto) {
+            stored.drain(..=at);
+            return Ok(Some(summary.text));
+        }
+    }
+    Ok(None)
+}
+
+/// What is known of the user that has to do with what they said last.
+async fn recall(app: &App, run: &Claimed, stored: &[Message]) -> Result<Vec<Memory>, Failure> {
+    let Some(said) = stored.iter().rfind(|m| m.role == MessageRole::User) else { return Ok(Vec::new()) };
+    let owner = Owner::of_row(&run.owner);
+    Ok(memories::search(app, &owner, &said.body.plain(), app.config.memory.recall).await?)
 }
 
 /// What changes least comes first, so that providers can cache it.
-fn system(instructions: &str, input: &AgentRun) -> String {
+fn system(instructions: &str, format: Option<&Format>, input: &AgentRun, memories: &[Memory]) -> String {
     let mut text = instructions.to_owned();
+    if let Some(format) = format {
+        text.push_str("\n\n");
+        text.push_str(&format.instructions());
+    }
     for item in &input.context {
         text.push_str(&format!("\n\n{}:\n{}", item.description, item.value));
     }
     if let Some(state) = input.state.as_ref().filter(|s| !is_empty(s)) {
         text.push_str(&format!("\n\nThe application's state, as JSON:\n{state}"));
+    }
+    if !memories.is_empty() {
+        text.push_str("\n\nWhat you know of the user from before:");
+        memories.iter().for_each(|m| text.push_str(&format!("\n- {}", m.text)));
     }
     text
 }
@@ -112,20 +168,20 @@ fn of_type(kind: PartKind, mime_type: &str, source: Source) -> Part {
 }
 
 /// Providers refuse a conversation in which a call has no result. One that never got any (its run was cancelled, or failed) says so.
-fn answer_open_calls(messages: &mut Vec<ChatMessage>) {
-    let answered: HashSet<String> = messages.iter().filter_map(|m| m.tool_call_id.clone()).collect();
+fn answer_open_calls(entries: &mut Vec<Entry>) {
+    let answered: HashSet<String> = entries.iter().filter_map(|(_, m)| m.tool_call_id.clone()).collect();
     let mut at = 0;
-    while at < messages.len() {
-        let open: Vec<_> = messages[at].tool_calls.iter().map(|c| c.id.clone()).filter(|id| !answered.contains(id)).collect();
+    while at < entries.len() {
+        let open: Vec<_> = entries[at].1.tool_calls.iter().map(|c| c.id.clone()).filter(|id| !answered.contains(id)).collect();
         at += 1;
         for id in open {
-            messages.insert(at, ChatMessage::tool(id, "this call was not executed"));
+            entries.insert(at, (None, ChatMessage::tool(id, "this call was not executed")));
             at += 1;
         }
     }
     // A result whose call is gone answers nothing.
-    let called: HashSet<String> = messages.iter().flat_map(|m| &m.tool_calls).map(|c| c.id.clone()).collect();
-    messages.retain(|m| m.tool_call_id.as_ref().is_none_or(|id| called.contains(id)));
+    let called: HashSet<String> = entries.iter().flat_map(|(_, m)| &m.tool_calls).map(|c| c.id.clone()).collect();
+    entries.retain(|(_, m)| m.tool_call_id.as_ref().is_none_or(|id| called.contains(id)));
 }
 
 #[cfg(test)]
@@ -138,9 +194,10 @@ mod tests {
     fn every_call_has_a_result_and_every_result_a_call() {
         let mut asks = ChatMessage::assistant("");
         asks.tool_calls = ["a", "b"].map(|id| ToolCall { id: id.into(), name: "now".into(), arguments: json!({}) }).into();
-        let mut messages = vec![ChatMessage::user("x"), asks, ChatMessage::tool("a", "1"), ChatMessage::tool("z", "2")];
-        answer_open_calls(&mut messages);
-        let ids: Vec<_> = messages.iter().map(|m| m.tool_call_id.as_deref().unwrap_or("-")).collect();
+        let messages = [ChatMessage::user("x"), asks, ChatMessage::tool("a", "1"), ChatMessage::tool("z", "2")];
+        let mut entries: Vec<Entry> = messages.into_iter().map(|m| (Some(String::new()), m)).collect();
+        answer_open_calls(&mut entries);
+        let ids: Vec<_> = entries.iter().map(|(_, m)| m.tool_call_id.as_deref().unwrap_or("-")).collect();
         assert_eq!(ids, ["-", "-", "b", "a"]);
     }
 }

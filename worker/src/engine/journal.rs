@@ -4,13 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 use runmill_shared::{
     App,
     domain::{
+        approval::NewApproval,
         event::NewEvent,
         message::NewMessage,
-        run::Claimed,
+        run::{Claimed, RunUsage, Waiting},
         run_input,
         step::{Step, StepKind, StepWrite},
     },
-    services::runs::execution,
+    services::runs::execution::{self, Parked, Writes},
 };
 use serde_json::Value;
 
@@ -29,6 +30,16 @@ pub struct Journal {
 /// The key of a model call. Keys follow from the run alone, so that another worker, or another release, finds them again.
 pub fn model_key(iteration: u32) -> String {
     format!("model:{iteration}")
+}
+
+/// The key of a summary that is made before an iteration's model call.
+pub fn compaction_key(iteration: u32) -> String {
+    format!("compact:{iteration}")
+}
+
+/// The key of the decision whether a call may be made.
+pub fn approval_key(call: &str) -> String {
+    format!("approval:{call}")
 }
 
 /// The key of a tool call: where it stands in the journaled answer, and what it is asked to do.
@@ -57,16 +68,27 @@ impl Journal {
         self.steps.values()
     }
 
-    /// A model call that was being streamed when its worker stopped.
+    /// A model call that was being streamed when its worker stopped. One that was only asked has no message to be closed.
     pub fn open_model_call(&self) -> Option<&Step> {
-        self.steps.values().find(|s| s.kind == StepKind::Model && s.result.is_none())
+        self.steps.values().find(|s| s.kind == StepKind::Model && s.result.is_none() && s.intent["messageId"].is_string())
+    }
+
+    /// What the run's own model calls have used, each counted once however often the run was taken up.
+    pub fn usage(&self) -> RunUsage {
+        let own = self.steps.values().filter(|s| s.kind == StepKind::Model && !s.inherited);
+        let used = own.filter_map(|s| serde_json::from_value(s.result.as_ref()?["usage"].clone()).ok());
+        used.fold(RunUsage::default(), |mut sum, usage| {
+            sum.add(usage);
+            sum
+        })
     }
 
     /// The write that starts a step; it counts from now on.
     pub fn starting(&mut self, key: &str, kind: StepKind, name: &str, intent: Value) -> StepWrite {
         let ordinal = self.steps.get(key).map_or(self.next_ordinal, |s| s.ordinal);
         self.next_ordinal = self.next_ordinal.max(ordinal + 1);
-        let step = Step { key: key.to_owned(), ordinal, kind, name: name.to_owned(), intent: intent.clone(), result: None };
+        let (key_of, name_of) = (key.to_owned(), name.to_owned());
+        let step = Step { key: key_of, ordinal, kind, name: name_of, intent: intent.clone(), result: None, inherited: false };
         self.steps.insert(key.to_owned(), step);
         StepWrite::Start { key: key.to_owned(), ordinal, kind, name: name.to_owned(), intent }
     }
@@ -85,6 +107,23 @@ impl Journal {
 
     pub fn emit(&self, event: NewEvent) {
         self.recorder.emit(&self.run, event);
+    }
+
+    /// As `commit`, with decisions that the run is about to wait for.
+    pub async fn commit_asking(
+        &self,
+        events: Vec<NewEvent>,
+        steps: Vec<StepWrite>,
+        approvals: Vec<NewApproval>,
+    ) -> Result<(), Failure> {
+        self.recorder.commit(&self.run, Writes { events, steps, approvals, ..Writes::default() }).await
+    }
+
+    /// Lets the run wait without a worker, unless something happened since `wake_seq` was seen.
+    pub async fn park(&self, app: &App, wake_seq: i64, waiting: &Waiting) -> Result<Parked, Failure> {
+        // What was said is written first: a refused park must not lose it.
+        self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+        Ok(execution::park(app, &self.run, wake_seq, waiting, Writes::default()).await?)
     }
 
     pub async fn commit(&self, events: Vec<NewEvent>, steps: Vec<StepWrite>, messages: Vec<NewMessage>) -> Result<(), Failure> {

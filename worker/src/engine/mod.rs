@@ -1,19 +1,35 @@
 //! The agent loop. `recorder` writes what runs say and do, `journal` remembers what a run has done, `context` assembles what the
-//! model sees, `turn` is one model call, `calls` are the tools it asked for, `agent` is the loop itself.
+//! model sees, `conversation` is that, and `compaction` what happens when it is too long, `turn` is one model call, `calls` are the
+//! tools it asked for, `waiting` and `approval` those that wait, `budget` and `format` what a run may use and has to answer, `agent`
+//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message.
 pub mod agent;
+mod approval;
+mod budget;
 mod calls;
+mod compaction;
 mod context;
+mod conversation;
+mod format;
 mod journal;
 mod recorder;
+pub mod team;
+pub mod tool_call;
 mod turn;
+mod waiting;
 
-pub use self::{calls::TOOLS, recorder::Recorder};
+pub use self::{
+    format::{Format, correction},
+    journal::Journal,
+    recorder::Recorder,
+    turn::ask,
+    waiting::descriptors as tool_descriptors,
+};
 
 use std::time::Duration;
 
 use runmill_shared::{Error, ErrorKind, domain::run::RunError};
 
-use crate::models::ModelError;
+use crate::models::{ModelError, ModelErrorKind};
 
 /// How an execution left its run.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +52,11 @@ pub enum Failure {
 impl Failure {
     pub fn run(code: &str, message: impl Into<String>, retryable: bool) -> Self {
         Self::Run { error: RunError::new(code, message, retryable), retry_after: None }
+    }
+
+    /// Whether it is a model's, of that kind.
+    pub fn is(&self, kind: ModelErrorKind) -> bool {
+        matches!(self, Self::Run { error, .. } if error.code == kind.code())
     }
 }
 

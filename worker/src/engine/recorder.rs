@@ -15,7 +15,7 @@ use runmill_shared::{
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Doubt, End, Fenced, Unit, Writes},
+    services::runs::execution::{self, Doubt, End, Fenced, Next, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -95,6 +95,7 @@ impl Recorder {
             writes.events.into_iter().for_each(|e| pending.say(e));
             pending.writes.steps.extend(writes.steps);
             pending.writes.messages.extend(writes.messages);
+            pending.writes.approvals.extend(writes.approvals);
             pending.waiting.push(tell);
         }
         self.0.work.notify_one();
@@ -120,13 +121,19 @@ impl Recorder {
     /// Ends the run, with what it has said so far and `add`. Tries until the database answers: an answer that is paid for is not
     /// given up. The caller drops this when the execution has to stop.
     pub async fn end(&self, run: &Claimed, end: End<'_>, add: Writes) -> Result<(), Failure> {
+        self.end_then(run, end, add, None).await
+    }
+
+    /// As `end`; `next` begins with it.
+    pub async fn end_then(&self, run: &Claimed, end: End<'_>, add: Writes, next: Option<&Next>) -> Result<(), Failure> {
         let mut last = self.take(run.id).await;
         last.events.extend(add.events);
         last.steps.extend(add.steps);
         last.messages.extend(add.messages);
+        last.approvals.extend(add.approvals);
         let mut pause = FIRST_PAUSE;
         loop {
-            match execution::end(&self.0.app, run, end, last.clone()).await {
+            match execution::end_then(&self.0.app, run, end, last.clone(), next).await {
                 // A commit whose answer was lost is found to be done: then the run is not ours any more.
                 Err(e) if e.code == "DATABASE_UNAVAILABLE" => {
                     tracing::warn!(run = %run.id, error = %e, "the run's end is kept until the database answers");
@@ -284,5 +291,5 @@ fn unwritable() -> RunError {
 
 /// Shorthand for what goes into one commit.
 pub fn writes(events: Vec<NewEvent>, steps: Vec<StepWrite>, messages: Vec<NewMessage>) -> Writes {
-    Writes { events, steps, messages }
+    Writes { events, steps, messages, ..Writes::default() }
 }

@@ -65,6 +65,43 @@ pub async fn answer(
     }
 }
 
+/// A question to a model whose answer is no message of the thread: journaled under `key`, and not streamed.
+pub async fn ask(
+    journal: &mut Journal,
+    model: &dyn ChatModel,
+    request: &ChatRequest,
+    key: &str,
+) -> Result<ModelResponse, Failure> {
+    ask_about(journal, model, request, key, json!({})).await
+}
+
+/// As `ask`; `intent` is kept before the model is asked.
+pub async fn ask_about(
+    journal: &mut Journal,
+    model: &dyn ChatModel,
+    request: &ChatRequest,
+    key: &str,
+    intent: Value,
+) -> Result<ModelResponse, Failure> {
+    if let Some(result) = journal.finished(key) {
+        return serde_json::from_value(result.clone()).map_err(|e| unreadable(key, &e));
+    }
+    let start = journal.starting(key, StepKind::Model, model.name(), intent);
+    journal.commit(Vec::new(), vec![start], Vec::new()).await?;
+    let asked = Instant::now();
+    let mut events = model.stream(request).await?;
+    while let Some(event) = events.next().await {
+        if let ModelEvent::Done(response) = event? {
+            count(model, &response, asked);
+            let result = serde_json::to_value(&response).map_err(|e| unreadable(key, &e))?;
+            let step = journal.finishing(key, result);
+            journal.commit(Vec::new(), vec![step], Vec::new()).await?;
+            return Ok(response);
+        }
+    }
+    Err(ModelError::new(crate::models::ModelErrorKind::Truncated).into())
+}
+
 fn unreadable(key: &str, e: &serde_json::Error) -> Failure {
     Failure::run("JOURNAL_UNREADABLE", format!("step {key} cannot be read: {e}"), false)
 }
@@ -119,6 +156,7 @@ fn close(journal: &mut Journal, key: &str, message_id: &str, response: &ModelRes
     let body = MessageBody {
         parts: text.into_iter().collect(),
         tool_calls: response.tool_calls.iter().map(stored_call).collect(),
+        reasoning: (!response.reasoning.is_empty()).then(|| response.reasoning.clone()),
         ..MessageBody::default()
     };
     Ok(Closing {

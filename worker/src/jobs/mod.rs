@@ -1,5 +1,10 @@
 //! THE list of job kinds, and what is the same for all: claim, execute, and end as the run's policy says.
 mod agent_run;
+mod memory_extraction;
+mod model_test;
+mod plugin_sync;
+mod team;
+mod tool_call;
 mod transcription;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -26,6 +31,7 @@ use crate::{
     executions::{Entry, Executions, Stop},
     lanes::{Handle, Outcome},
     lease::Leases,
+    sandbox::Sandbox,
     tools::Tools,
 };
 
@@ -44,7 +50,8 @@ pub struct Jobs {
 
 impl Jobs {
     pub fn new(app: &App, recorder: Recorder, executions: Executions, leases: Leases) -> Result<Self> {
-        let (tools, asr) = (Tools::builtin(&app.config)?, Asr::from_config(&app.config)?);
+        let (sandbox, asr) = (Sandbox::new(&app.config.sandbox), Asr::from_config(&app.config)?);
+        let tools = Tools::of_worker(&app.config, &sandbox, &asr)?;
         Ok(Self { app: app.clone(), recorder, executions, leases, tools, asr })
     }
 
@@ -53,6 +60,11 @@ impl Jobs {
         match run.kind {
             RunKind::Agent => agent_run::execute(self, run).boxed(),
             RunKind::Transcription => transcription::execute(self, run).boxed(),
+            RunKind::Team => team::execute(self, run).boxed(),
+            RunKind::ToolCall => tool_call::execute(self, run).boxed(),
+            RunKind::ModelTest => model_test::execute(self, run).boxed(),
+            RunKind::PluginSync => plugin_sync::execute(self, run).boxed(),
+            RunKind::MemoryExtraction => memory_extraction::execute(self, run).boxed(),
         }
     }
 

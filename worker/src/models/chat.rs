@@ -2,6 +2,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use runmill_shared::domain::chat::{ChatMessage, ModelResponse, ToolSpec};
+use serde_json::Value;
 
 use super::ModelError;
 
@@ -29,6 +30,10 @@ pub struct ChatRequest {
     pub tool_choice: ToolChoice,
     pub temperature: Option<f64>,
     pub max_tokens: Option<u64>,
+    /// No answer may be longer, whatever the model's own settings say.
+    pub most_tokens: Option<u64>,
+    /// JSON Schema of the answer, for providers that hold a model to one.
+    pub output: Option<Value>,
 }
 
 /// Whether the model calls tools.

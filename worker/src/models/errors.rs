@@ -1,4 +1,4 @@
-//! What goes wrong with a model, in ten kinds, from whatever the provider said.
+//! What goes wrong with a model, in eleven kinds, from whatever the provider said.
 use std::{fmt, time::Duration};
 
 use chrono::DateTime;
@@ -10,7 +10,8 @@ use rig_core::{
 use runmill_shared::{Error, ErrorKind, config::Secret};
 use serde_json::Value;
 
-use super::http::IdleTimeout;
+use super::http::{IdleTimeout, TooLong};
+use crate::tools::ssrf::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ModelErrorKind {
@@ -30,6 +31,8 @@ pub enum ModelErrorKind {
     /// No answer began.
     Network,
     ContentFilter,
+    /// Its address, which a user named, is none that may be reached. Nothing was sent.
+    Blocked,
     /// The provider sent what is not its protocol.
     Malformed,
 }
@@ -47,6 +50,7 @@ impl ModelErrorKind {
             Self::IdleTimeout => "MODEL_IDLE_TIMEOUT",
             Self::Network => "MODEL_UNREACHABLE",
             Self::ContentFilter => "MODEL_CONTENT_FILTER",
+            Self::Blocked => "BLOCKED_ADDRESS",
             Self::Malformed => "MODEL_MALFORMED",
         }
     }
@@ -62,6 +66,7 @@ impl ModelErrorKind {
             Self::IdleTimeout => "the model sent nothing for too long",
             Self::Network => "the model provider cannot be reached",
             Self::ContentFilter => "the model provider's content filter stopped the answer",
+            Self::Blocked => "the model's address is not one of the public internet",
             Self::Malformed => "the model provider sent an answer that cannot be read",
         }
     }
@@ -109,6 +114,8 @@ impl ModelError {
         use ModelErrorKind as K;
         match error {
             http_client::Error::Instance(cause) if cause.is::<IdleTimeout>() => Self::new(K::IdleTimeout),
+            http_client::Error::Instance(cause) if cause.is::<TooLong>() => Self::detailed(K::Malformed, "it does not end"),
+            http_client::Error::Instance(cause) if Refused::within(cause.as_ref()).is_some() => Self::new(K::Blocked),
             http_client::Error::Instance(cause) => {
                 let in_body = cause.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_body() || e.is_decode());
                 Self::new(if in_body { K::Truncated } else { K::Network })
@@ -123,13 +130,14 @@ impl ModelError {
     fn from_reply(reply: &ProviderResponseError, key: &Secret) -> Self {
         use ModelErrorKind as K;
         let said = Said::read(&reply.body);
-        let kind = classify(reply.status.map(|s| s.as_u16()).filter(|s| *s >= 300).or(said.status), &said);
+        let status = reply.status.map(|s| s.as_u16()).filter(|s| *s >= 300).or(said.status);
+        let kind = if reply.refusal { K::ContentFilter } else { classify(status, &said) };
         let explains = matches!(kind, K::InvalidRequest | K::ContextOverflow | K::ContentFilter);
         let error = match printable(&said.message, key) {
             detail if explains && !detail.is_empty() => Self::detailed(kind, &detail),
             _ => Self::new(kind),
         };
-        Self { retry_after: reply.headers.as_ref().and_then(retry_after), ..error }
+        Self { retry_after: reply.headers.as_ref().and_then(retry_after).or(said.retry_after), ..error }
     }
 }
 
@@ -146,7 +154,7 @@ impl From<ModelError> for Error {
         use ModelErrorKind as K;
         let kind = match error.kind {
             K::RateLimited => ErrorKind::Limited,
-            K::ContextOverflow | K::InvalidRequest | K::ContentFilter => ErrorKind::Invalid,
+            K::ContextOverflow | K::InvalidRequest | K::ContentFilter | K::Blocked => ErrorKind::Invalid,
             _ => ErrorKind::Unavailable,
         };
         let mut public = Self::new(kind, error.kind.code(), error.message);
@@ -155,30 +163,38 @@ impl From<ModelError> for Error {
     }
 }
 
-/// The parts of an error body that the OpenAI-compatible servers agree on, more or less.
+/// The parts of an error body that the servers agree on, more or less.
 struct Said {
     code: String,
     message: String,
-    /// Gateways put the upstream's HTTP status into `error.code` of a chunk.
+    /// Gateways put the upstream's HTTP status into `error.code` of a chunk, and Gemini always does.
     status: Option<u16>,
+    /// Gemini's `RetryInfo`.
+    retry_after: Option<Duration>,
 }
 
 impl Said {
     fn read(body: &str) -> Self {
         let json: Value = serde_json::from_str(body).unwrap_or(Value::Null);
-        let error = json.get("error").unwrap_or(&json);
+        // Gemini's bodies are a list where no event stream was asked for.
+        let json = json.get(0).unwrap_or(&json);
+        let error = json.get("error").unwrap_or(json);
         let string = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         let message = error.as_str().or_else(|| error.get("message")?.as_str()).or_else(|| json.get("detail")?.as_str());
+        let details = error.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let reason = details.iter().find_map(|d| d.get("reason")?.as_str()).unwrap_or_default();
+        let delay = details.iter().find_map(|d| d.get("retryDelay")?.as_str()?.strip_suffix('s')?.parse::<f64>().ok());
         Self {
-            code: format!("{} {}", string("code"), string("type")).to_lowercase(),
+            code: format!("{} {} {} {reason}", string("code"), string("type"), string("status")).to_lowercase(),
+            retry_after: delay.filter(|s| (0.0..=86_400.0).contains(s)).map(Duration::from_secs_f64),
             message: message.unwrap_or_default().to_owned(),
             status: error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()),
         }
     }
 }
 
-/// How servers word that the conversation is too long (OpenAI, vLLM, llama.cpp, Ollama, LM Studio, the gateways).
-const OVERFLOWS: [&str; 8] = [
+/// How servers word that the conversation is too long (OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, LM Studio, the gateways).
+const OVERFLOWS: [&str; 12] = [
     "context_length",
     "context length",
     "context window",
@@ -187,6 +203,22 @@ const OVERFLOWS: [&str; 8] = [
     "input is too long",
     "too many tokens",
     "exceed_context",
+    "exceed context limit",
+    "input token count",
+    "maximum prompt length",
+    "request_too_large",
+];
+
+/// How they word that the account does not let us in, whatever the status.
+const AUTHS: [&str; 8] = [
+    "insufficient_quota",
+    "invalid_api_key",
+    "api_key_invalid",
+    "authentication_error",
+    "permission_error",
+    "permission_denied",
+    "unauthenticated",
+    "billing_error",
 ];
 
 /// `status` is none for an error in the middle of a stream.
@@ -198,13 +230,14 @@ fn classify(status: Option<u16>, said: &Said) -> ModelErrorKind {
     match status {
         Some(401 | 403) => K::Auth,
         Some(402) => K::Auth,
-        _ if has("insufficient_quota") || has("invalid_api_key") => K::Auth,
+        _ if AUTHS.iter().any(|code| has(code)) || message.contains("credit balance is too low") => K::Auth,
         Some(429) => K::RateLimited,
+        Some(413) => K::ContextOverflow,
         _ if overflow => K::ContextOverflow,
         _ if has("content_filter") || has("content_policy") => K::ContentFilter,
         Some(408 | 425 | 500..) => K::Overloaded,
         Some(_) => K::InvalidRequest,
-        None if has("rate_limit") => K::RateLimited,
+        None if has("rate_limit") || has("resource_exhausted") => K::RateLimited,
         None if has("invalid_request") => K::InvalidRequest,
         None => K::Overloaded,
     }
@@ -263,10 +296,37 @@ mod tests {
             (None, error(json!(429), "upstream"), K::RateLimited),
             (None, error(json!("rate_limit_exceeded"), "x"), K::RateLimited),
             (None, json!({"error": "boom"}), K::Overloaded),
+            (Some(529), json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), K::Overloaded),
+            (None, json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), K::Overloaded),
+            (
+                Some(400),
+                error(json!("invalid_request_error"), "prompt is too long: 210000 tokens > 200000 maximum"),
+                K::ContextOverflow,
+            ),
+            (Some(400), error(json!(null), "Your credit balance is too low to access the Anthropic API."), K::Auth),
+            (Some(413), error(json!("request_too_large"), "Request exceeds the maximum size"), K::ContextOverflow),
+            (
+                Some(400),
+                error(json!(400), "The input token count (1200000) exceeds the maximum number of tokens allowed"),
+                K::ContextOverflow,
+            ),
+            (None, error(json!(503), "The model is overloaded."), K::Overloaded),
+            (Some(402), error(json!("invalid_request_error"), "Insufficient Balance"), K::Auth),
+            (Some(404), json!({"error": "model \"x\" not found, try pulling it first"}), K::InvalidRequest),
         ];
         for (status, body, expected) in cases {
             assert_eq!(kind(status, &body), expected, "{status:?} {body}");
         }
+    }
+
+    #[test]
+    fn what_gemini_says_stands_in_the_details() {
+        let error = |code: u16, status: &str, detail: Value| json!([{"error": {"code": code, "status": status, "message": "m", "details": [{"@type": "x"}, detail]}}]);
+        let said = Said::read(&error(429, "RESOURCE_EXHAUSTED", json!({"retryDelay": "34.5s"})).to_string());
+        assert_eq!((classify(None, &said), said.retry_after), (K::RateLimited, Some(Duration::from_millis(34_500))));
+        assert_eq!(kind(Some(400), &error(400, "INVALID_ARGUMENT", json!({"reason": "API_KEY_INVALID"}))), K::Auth);
+        assert_eq!(kind(Some(400), &error(400, "INVALID_ARGUMENT", json!({}))), K::InvalidRequest);
+        assert_eq!(kind(Some(503), &error(503, "UNAVAILABLE", json!({}))), K::Overloaded);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use rig_core::message::{
     AssistantContent, AssistantMessage, Audio, AudioMediaType, CallId, Document, DocumentMediaType, DocumentSourceKind, Image,
-    ImageMediaType, Message, MimeType, ToolCall, ToolFunction, ToolName, ToolResult, ToolResultContent, UserContent, Video,
-    VideoMediaType,
+    ImageMediaType, Message, MimeType, Origin, ToolCall, ToolFunction, ToolName, ToolResult, ToolResultContent, UserContent,
+    Video, VideoMediaType,
 };
 use runmill_shared::domain::chat::{ChatMessage, Part, Role, Source};
 
@@ -17,8 +17,9 @@ pub(super) fn tool_name(name: &str) -> Result<ToolName, ModelError> {
     ToolName::new(name).map_err(|_| ModelError::detailed(ModelErrorKind::InvalidRequest, "a tool has no name"))
 }
 
-/// The results of one turn's calls go into one message, as rig wants them.
-pub(super) fn messages(history: &[ChatMessage]) -> Vec<Message> {
+/// The results of one turn's calls go into one message, as rig wants them. `thinker`: the model that is asked, when what it thought
+/// goes back to it; rig puts the thoughts of any other model into its mouth.
+pub(super) fn messages(history: &[ChatMessage], thinker: Option<&Origin>) -> Vec<Message> {
     let mut out = Vec::with_capacity(history.len());
     let mut names: HashMap<&str, &str> = HashMap::new();
     for message in history {
@@ -27,7 +28,7 @@ pub(super) fn messages(history: &[ChatMessage]) -> Vec<Message> {
             Role::User => out.push(Message::User { content: user_parts(&message.content) }),
             Role::Assistant => {
                 names.extend(message.tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str())));
-                out.extend(assistant(message));
+                out.extend(assistant(message, thinker));
             }
             Role::Tool => push_result(&mut out, message, &names),
         }
@@ -35,15 +36,18 @@ pub(super) fn messages(history: &[ChatMessage]) -> Vec<Message> {
     out
 }
 
-fn assistant(message: &ChatMessage) -> Option<Message> {
-    let reasoning = message.reasoning.as_deref().filter(|text| !text.is_empty()).map(AssistantContent::reasoning);
+fn assistant(message: &ChatMessage, thinker: Option<&Origin>) -> Option<Message> {
+    let thinker = thinker.filter(|_| message.reasoning.as_ref().is_some_and(|text| !text.is_empty()));
+    let reasoning = message.reasoning.as_deref().filter(|_| thinker.is_some()).map(AssistantContent::reasoning);
     let text = Some(message.text()).filter(|text| !text.is_empty()).map(AssistantContent::text);
     let calls = message.tool_calls.iter().filter_map(|call| {
         let function = ToolFunction::new(ToolName::new(call.name.as_str()).ok()?, call.arguments.clone());
         Some(AssistantContent::ToolCall(ToolCall::from_wire(call.id.as_str(), function)))
     });
     let content: Vec<_> = reasoning.into_iter().chain(text).chain(calls).collect();
-    (!content.is_empty()).then(|| Message::Assistant(AssistantMessage::new(content)))
+    let mut turn = AssistantMessage::new(content);
+    turn.origin = thinker.cloned();
+    (!turn.content.is_empty()).then_some(Message::Assistant(turn))
 }
 
 fn push_result(out: &mut Vec<Message>, message: &ChatMessage, names: &HashMap<&str, &str>) {

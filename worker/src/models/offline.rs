@@ -51,7 +51,7 @@ impl ChatModel for Offline {
                 finish: if tool_calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls },
                 message_text: text,
                 tool_calls,
-                usage: Usage { input_tokens: count(input), output_tokens: count(output), cached_input_tokens: 0 },
+                usage: Usage { input_tokens: count(input), output_tokens: count(output), ..Usage::default() },
                 model: NAME.to_owned(),
                 ..ModelResponse::default()
             }));

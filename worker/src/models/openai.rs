@@ -1,4 +1,4 @@
-//! OpenAI and everything that speaks its chat completions: `models.openai_base_url` decides.
+//! OpenAI and everything that speaks its chat completions: the base URL decides.
 use rig_core::{
     providers::openai::{
         OpenAIConfig,
@@ -6,10 +6,12 @@ use rig_core::{
     },
     wire::WireFrame,
 };
-use runmill_shared::{Error, Result, config::Config};
 use serde_json::{Value, json};
 
-use super::{http::Http, rig::RigModel};
+use super::{
+    Endpoint,
+    rig::{RigModel, as_it_is},
+};
 
 /// Any other server: the plain protocol, without OpenAI's own rules for its own model names.
 const COMPATIBLE: Dialect = Dialect::gateway("openai-compatible", "", "OPENAI_API_KEY");
@@ -17,27 +19,28 @@ const COMPATIBLE: Dialect = Dialect::gateway("openai-compatible", "", "OPENAI_AP
 /// The last frame of a stream.
 const DONE: &str = "[DONE]";
 
-/// # Errors
-/// `Invalid` when the base URL is none.
-pub(super) fn model(config: &Config, name: &str) -> Result<RigModel<Chat>> {
-    let models = &config.models;
-    let base = reqwest::Url::parse(&models.openai_base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let base = base.ok_or_else(|| Error::invalid("models.openai_base_url", "http://… or https://… is needed"))?;
-    let dialect = if base.host_str() == Some("api.openai.com") { &OPENAI } else { &COMPATIBLE };
-    let provider = OpenAIConfig::with_key(dialect, models.openai_api_key.expose())
-        .with_auth(Auth::OptionalBearer)
-        .with_base_url(base.as_str());
-    Ok(RigModel {
-        name: format!("openai:{name}"),
-        wire: provider.chat(name),
-        http: Http::new(config.runs.model_idle_timeout)?,
-        key: models.openai_api_key.clone(),
+pub(super) fn model(to: Endpoint) -> RigModel<Chat> {
+    let dialect = if to.base_url.host_str() == Some("api.openai.com") { &OPENAI } else { &COMPATIBLE };
+    speaking(dialect, to)
+}
+
+/// The chat completions as that server has them.
+pub(super) fn speaking(dialect: &'static Dialect, to: Endpoint) -> RigModel<Chat> {
+    let provider =
+        OpenAIConfig::with_key(dialect, to.key.expose()).with_auth(Auth::OptionalBearer).with_base_url(to.base_url.as_str());
+    RigModel {
+        name: to.spec,
+        wire: provider.chat(to.model),
+        http: to.http,
+        key: to.key,
         end_frame: Some(DONE),
         repair: || {
             let mut calls = Calls::default();
-            Box::new(move |frame| calls.number(frame))
+            Box::new(move |frame| Some(calls.number(frame)))
         },
-    })
+        prepare: as_it_is,
+        takes_reasoning: true,
+    }
 }
 
 /// Some servers send the fragments of calls without `index`; rig puts those together only when a call's first fragment has

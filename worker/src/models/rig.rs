@@ -12,13 +12,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, future};
 use rig_core::{
     Model,
     completion::{self, CompletionRequest, CompletionResponse, GenerationOptions, OnUnsupported},
     driver::{Exchange, Opening, Transport},
     error::ProviderError,
-    message::{self, AssistantContent},
+    message::{self, AssistantContent, Origin},
     operation::Completion,
     streaming::{CompletionStream, Item, Part, PartKind, StreamEvent},
     wire::{Encoded, Wire, WireFrame},
@@ -44,11 +44,18 @@ pub(super) struct RigModel<W> {
     pub key: Secret,
     /// The frame that ends a stream on this wire, when it has one.
     pub end_frame: Option<&'static str>,
-    /// What the wire's frames need before rig reads them; one for each answer.
+    /// What the wire's frames need before rig reads them, or which are kept from it; one for each answer.
     pub repair: fn() -> Repair,
+    /// What the request needs before it is sent.
+    pub prepare: Prepare,
+    /// Whether what the model thought goes back to it with the conversation.
+    pub takes_reasoning: bool,
 }
 
-pub(super) type Repair = Box<dyn FnMut(WireFrame) -> WireFrame + Send>;
+pub(super) type Repair = Box<dyn FnMut(WireFrame) -> Option<WireFrame> + Send>;
+pub(super) type Prepare = fn(&mut Encoded, &Secret);
+
+pub(super) fn as_it_is(_: &mut Encoded, _: &Secret) {}
 
 #[async_trait]
 impl<W> ChatModel for RigModel<W>
@@ -60,13 +67,27 @@ where
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<EventStream, ModelError> {
-        let transport =
-            Watched { http: self.http.clone(), end_frame: self.end_frame, repair: self.repair, ended: Arc::default() };
+        let transport = Watched {
+            http: self.http.clone(),
+            end_frame: self.end_frame,
+            repair: self.repair,
+            prepare: self.prepare,
+            key: self.key.clone(),
+            ended: Arc::default(),
+        };
         let ended = self.end_frame.map(|_| transport.ended.clone());
         let reply = Model::new(self.wire.clone(), transport)
-            .stream(completion_request(request)?)
+            .stream(completion_request(request, self.thinker().as_ref())?)
             .map_err(|error| ModelError::from_rig(&error, &self.key))?;
         Ok(events(reply, ended, self.name.clone(), self.key.clone()))
+    }
+}
+
+impl<W: Wire> RigModel<W> {
+    fn thinker(&self) -> Option<Origin> {
+        let described = self.wire.describe();
+        let target = described.replay.filter(|_| self.takes_reasoning)?;
+        Some(Origin::new(target.api(), target.provider(), target.model()))
     }
 }
 
@@ -76,11 +97,14 @@ struct Watched {
     http: Http,
     end_frame: Option<&'static str>,
     repair: fn() -> Repair,
+    prepare: Prepare,
+    key: Secret,
     ended: Arc<AtomicBool>,
 }
 
 impl<W: Wire<Payload = Encoded, Frame = WireFrame>> Transport<W> for Watched {
-    fn send(&self, payload: Encoded, exchange: Exchange) -> Opening<WireFrame> {
+    fn send(&self, mut payload: Encoded, exchange: Exchange) -> Opening<WireFrame> {
+        (self.prepare)(&mut payload, &self.key);
         let opening = Transport::<W>::send(&self.http, payload, exchange);
         let (end, ended, mut repair) = (self.end_frame, self.ended.clone(), (self.repair)());
         Opening::new(async move {
@@ -88,15 +112,15 @@ impl<W: Wire<Payload = Encoded, Frame = WireFrame>> Transport<W> for Watched {
                 if end.is_some_and(|end| frame.as_str() == end) {
                     ended.store(true, Ordering::Relaxed);
                 }
-                repair(frame)
+                future::ready(Ok(repair(frame)))
             };
-            Ok(opening.await?.map_frames(|frames| frames.map_ok(pass)))
+            Ok(opening.await?.map_frames(|frames| frames.try_filter_map(pass)))
         })
     }
 }
 
-fn completion_request(request: &ChatRequest) -> Result<CompletionRequest, ModelError> {
-    let mut completion = CompletionRequest::from(history::messages(&request.messages));
+fn completion_request(request: &ChatRequest, thinker: Option<&Origin>) -> Result<CompletionRequest, ModelError> {
+    let mut completion = CompletionRequest::from(history::messages(&request.messages, thinker));
     for tool in &request.tools {
         let name = history::tool_name(&tool.name)?;
         completion.tools.push(completion::ToolDefinition::new(name, &tool.description, tool.parameters.clone()));
@@ -109,7 +133,9 @@ fn completion_request(request: &ChatRequest) -> Result<CompletionRequest, ModelE
         ToolChoice::Named(name) => Some(message::ToolChoice::Specific { function_names: vec![history::tool_name(name)?] }),
     };
     completion.temperature = request.temperature;
-    completion.max_tokens = request.max_tokens;
+    completion.max_tokens = request.max_tokens.into_iter().chain(request.most_tokens).min();
+    // A schema that rig cannot carry is left to the system prompt.
+    completion.output_schema = request.output.clone().and_then(|schema| rig_core::schemars::Schema::try_from(schema).ok());
     // A reasoning model that refuses a temperature gets none, instead of failing the run.
     completion.options = GenerationOptions::default().on_unsupported(OnUnsupported::Ignore);
     Ok(completion)
@@ -155,14 +181,14 @@ fn done(response: &CompletionResponse, calls: Calls, ended: bool) -> Result<Mode
         Some(F::ToolCalls) if calls.finished.is_empty() => return Err(ModelError::new(ModelErrorKind::Malformed)),
         Some(F::ToolCalls) => FinishReason::ToolCalls,
         Some(F::ContentFilter) => FinishReason::ContentFilter,
-        // How gateways end a stream whose upstream failed.
-        Some(F::Other(reason)) if reason == "error" => return Err(ModelError::new(ModelErrorKind::Overloaded)),
+        Some(F::Other(reason)) if let Some(kind) = failure(&reason) => return Err(ModelError::new(kind)),
         Some(_) | None => FinishReason::Other,
     };
     let usage = Usage {
         input_tokens: response.usage.input_tokens.unwrap_or(0),
         output_tokens: response.usage.output_tokens.unwrap_or(0),
         cached_input_tokens: response.usage.cached_input_tokens.unwrap_or(0),
+        cost_micros: 0,
     };
     Ok(ModelEvent::Done(ModelResponse {
         message_text: response.text(),
@@ -171,7 +197,22 @@ fn done(response: &CompletionResponse, calls: Calls, ended: bool) -> Result<Mode
         usage,
         finish,
         model: response.model().unwrap_or(&response.origin.model).to_owned(),
+        ..ModelResponse::default()
     }))
+}
+
+/// Finish reasons that say that the answer is not whole.
+fn failure(reason: &str) -> Option<ModelErrorKind> {
+    Some(match reason {
+        // How gateways end a stream whose upstream failed, and DeepSeek one that it cannot go on with.
+        "error" | "insufficient_system_resource" => ModelErrorKind::Overloaded,
+        // Gemini: what the model wrote as a call is none; and any reason that has no name.
+        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MALFORMED_RESPONSE" | "OTHER" => {
+            ModelErrorKind::Malformed
+        }
+        "RECITATION" | "LANGUAGE" => ModelErrorKind::ContentFilter,
+        _ => return None,
+    })
 }
 
 /// The calls of one answer, in the order in which they began.

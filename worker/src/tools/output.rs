@@ -52,7 +52,7 @@ fn escaped_len(text: &str) -> usize {
 }
 
 /// The longest beginning of `text` whose JSON escape has at most `max` bytes.
-fn fit(text: &str, max: usize) -> &str {
+pub fn fit(text: &str, max: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
         used += char_len(*c);

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeSet,
     error::Error as StdError,
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use futures::future::BoxFuture;
 use reqwest::{
     Client, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -64,6 +65,10 @@ impl Guard {
     /// # Errors
     /// `Invalid` naming the entries that are no hosts.
     pub fn new(allow: &[String]) -> Result<Self> {
+        Self::resolving(allow, system)
+    }
+
+    fn resolving(allow: &[String], lookup: Lookup) -> Result<Self> {
         let (allowed, bad): (Vec<_>, Vec<_>) =
             allow.iter().map(|entry| parse_allowed(entry).ok_or(entry)).partition(Result::is_ok);
         let bad: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
@@ -76,7 +81,7 @@ impl Guard {
             client.user_agent(concat!("runmill/", env!("CARGO_PKG_VERSION")))
         };
         Ok(Self {
-            public: builder().dns_resolver(PublicOnly).build().map_err(Error::internal)?,
+            public: builder().dns_resolver(PublicOnly(lookup)).build().map_err(Error::internal)?,
             listed: builder().build().map_err(Error::internal)?,
             allowed: allowed.into_iter().filter_map(Result::ok).collect(),
         })
@@ -124,16 +129,21 @@ fn parse_allowed(entry: &str) -> Option<(String, Option<u16>)> {
     url.host_str().filter(|_| bare).map(|host| (host.to_owned(), port))
 }
 
-/// The system's resolver, less what is not public. The connection is made to the addresses that were checked, so a second answer
-/// (DNS rebinding) is never asked for.
-struct PublicOnly;
+/// Addresses of a name.
+type Lookup = fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+fn system(name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+}
+
+/// A resolver, less what is not public. The connection is made to the addresses that were checked, so a second answer (DNS rebinding)
+/// is never asked for.
+struct PublicOnly(Lookup);
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            Ok(Box::new(only_public(name.as_str(), found)?.into_iter()) as Addrs)
-        })
+        let found = (self.0)(name.as_str().to_owned());
+        Box::pin(async move { Ok(Box::new(only_public(name.as_str(), found.await?.into_iter())?.into_iter()) as Addrs) })
     }
 }
 
@@ -186,6 +196,8 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn public(ip: &str) -> bool {
@@ -275,6 +287,28 @@ mod tests {
         let error = Guard::new(&[]).unwrap().public.get(url).send().await.unwrap_err();
         let refused = Refused::within(&error).expect("refused by the resolver");
         assert_eq!(refused.code, "BLOCKED_ADDRESS");
+        assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    /// A name server that answers with a public address first, and then with ours: what a rebinding attack does.
+    #[tokio::test]
+    async fn a_name_that_is_bound_anew_is_checked_anew_and_never_asked_between_check_and_connect() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        fn rebinding(_: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+            let first = ASKED.fetch_add(1, Ordering::SeqCst) == 0;
+            let ip = if first { "1.1.1.1" } else { "127.0.0.1" };
+            Box::pin(async move { Ok(vec![SocketAddr::new(ip.parse().unwrap(), 0)]) })
+        }
+        let resolver = PublicOnly(rebinding);
+        let first: Vec<_> = resolver.resolve("rebound.test".parse().unwrap()).await.unwrap().collect();
+        assert_eq!((first, ASKED.load(Ordering::SeqCst)), (vec!["1.1.1.1:0".parse().unwrap()], 1));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = Url::parse(&format!("http://rebound.test:{}/", listener.local_addr().unwrap().port())).unwrap();
+        let guard = Guard::resolving(&[], rebinding).unwrap();
+        let error = guard.client(&url).unwrap().get(url).send().await.unwrap_err();
+        assert_eq!(Refused::within(&error).expect("refused by the resolver").code, "BLOCKED_ADDRESS");
+        assert_eq!(ASKED.load(Ordering::SeqCst), 2, "one answer is checked and used");
         assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 

@@ -1,13 +1,21 @@
 //! The engine as a whole, on both databases, with a scripted model on the OpenAI wire.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod approvals;
 mod bad_days;
+mod budgets;
+mod compaction;
 mod context;
 mod control;
+mod every_step;
 mod lease;
+mod memory;
+mod output;
 mod path;
+mod plugins;
 mod recorder;
 mod replay;
 mod stress;
+mod teams;
 mod told;
 #[cfg(feature = "whisper")]
 mod transcription;

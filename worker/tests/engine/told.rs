@@ -1,9 +1,14 @@
 //! What tests ask of what a run has told.
 use std::{collections::HashMap, time::Duration};
 
-use runmill_shared::domain::{
-    event::{Event, kind},
-    run::{Run, RunState},
+use runmill_shared::{
+    domain::{
+        agent::{Definition, NewAgent},
+        event::{Event, kind},
+        run::{Run, RunState},
+        run_input::RunOptions,
+    },
+    services::agents,
 };
 use runmill_testkit::app::TestApp;
 use uuid::Uuid;
@@ -86,4 +91,12 @@ pub async fn until(app: &TestApp, id: Uuid, wanted: impl Fn(&Run) -> bool) -> Ru
 
 pub async fn until_state(app: &TestApp, id: Uuid, state: RunState) -> Run {
     until(app, id, |run| run.state == state).await
+}
+
+/// An agent of the caller's; the options of a run that it executes.
+pub async fn agent(app: &TestApp, definition: Definition) -> RunOptions {
+    let tools = runmill_worker::builtin_tools(&app.app.config).unwrap();
+    let new = NewAgent { name: "Tested".into(), definition, ..NewAgent::default() };
+    let record = agents::create(&app.app, &app.caller, new, &tools).await.unwrap();
+    RunOptions { agent_id: Some(record.id.to_string()), agent_version: record.version, ..RunOptions::default() }
 }

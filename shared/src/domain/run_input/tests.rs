@@ -76,6 +76,7 @@ fn everything_that_the_protocol_allows_is_read() {
     assert_eq!(
         input.options,
         RunOptions {
+            agent_version: 0,
             agent_id: Some("a1".into()),
             model: Some("m".into()),
             priority: Priority::High,

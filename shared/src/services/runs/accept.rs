@@ -62,6 +62,29 @@ pub struct Work {
     pub trace: Option<String>,
 }
 
+impl Work {
+    /// Work that is no turn of a conversation: in a thread of its own, which nobody sees among theirs. `name` names both.
+    pub fn alone(kind: RunKind, name: String, input: String) -> Self {
+        Self {
+            kind,
+            thread: name.clone(),
+            listed: false,
+            hash: name.clone(),
+            run: name,
+            input,
+            idempotency_key: None,
+            messages: Vec::new(),
+            priority: Priority::Normal,
+            run_at: None,
+            multitask: Multitask::Enqueue,
+            agent_id: None,
+            model: None,
+            retry_of: None,
+            trace: None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub id: Uuid,
@@ -99,8 +122,7 @@ pub async fn accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
 }
 
 async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
-    if app.db.is_postgres()
-        && is_plain(work)
+    if is_plain(work)
         && let Some(accepted) = accept_at_once(app, owner, work).await?
     {
         return Ok(accepted);
@@ -159,7 +181,7 @@ fn is_plain(work: &Work) -> bool {
         && work.messages.iter().all(|m| m.role != MessageRole::Assistant)
 }
 
-/// The same in one round trip. `None`, with nothing written: there is a run of that name, or no room; idempotency comes first then.
+/// The same in one go. `None`, with nothing written: there is a run of that name, or no room; idempotency comes first then.
 async fn accept_at_once(app: &App, owner: &Owner, work: &Work) -> Result<Option<Accepted>> {
     let (now, id) = (app.clock.now(), new_id());
     if !app.admission.has_room(app, work.kind.lane()) {

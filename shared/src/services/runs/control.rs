@@ -19,7 +19,7 @@ use crate::{
 
 pub use crate::store::runs::view::Filter;
 
-fn not_found() -> Error {
+pub(crate) fn not_found() -> Error {
     Error::not_found("RUN_NOT_FOUND", "no such run")
 }
 

@@ -10,6 +10,7 @@ use crate::{
     },
     error::Result,
     store::{
+        approvals,
         db::Tx,
         messages,
         outbox::{self, NoticeKind},
@@ -32,7 +33,9 @@ pub struct Outside<'a> {
 pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outside<'_>, now: Timestamp) -> Result<bool> {
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(false) };
     threads::advance(tx, run.thread_id, Advance::default()).await?;
-    if !moves::end_from_outside(tx, id, how.state, how.error.as_ref(), now).await? {
+    let usage = steps::usage(tx, id).await?;
+    let ending = moves::Ending { state: how.state, result: None, error: how.error.as_ref(), usage };
+    if !moves::end_from_outside(tx, id, &ending, now).await? {
         return Ok(false);
     }
     let mut events = Vec::new();
@@ -43,13 +46,15 @@ pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outsid
         let dropped = messages::drop_of_run(tx, id).await?;
         events.push(NewEvent::new(kind::MESSAGES_DROPPED, serde_json::json!({ "messageIds": dropped })));
     }
-    events.push(match &how.error {
+    let last = match &how.error {
         Some(error) => NewEvent::failed(error, false),
         None => NewEvent::cancelled(how.reason),
-    });
+    };
+    events.push(last.with_usage(usage));
     let source = Source { thread_id: run.thread_id, run_id: id, run: &run.external_id, fence: 0 };
     after.append(tx, source, events, now).await?;
     after.stopped(run.lane, id);
+    approvals::cancel_of_run(tx, id, now).await?;
     consequences(tx, after, Ended::of(&run), now).await?;
     Ok(true)
 }

@@ -11,19 +11,22 @@ use crate::{
     app::App,
     clock::Timestamp,
     domain::{
+        approval::NewApproval,
         event::{NewEvent, kind},
         message::NewMessage,
         new_id,
-        run::{Claimed, Priority, RunError, RunKind, RunState, RunUsage, Waiting},
+        run::{Claimed, Priority, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting},
         step::{Step, StepWrite},
     },
     error::{Error, Result},
     store::{
+        approvals,
         db::Tx,
         events,
         messages::{self, Added},
         runs::{Ready, moves, sweep, view},
         steps::{self, Held},
+        summaries,
         threads::{self, Advance},
     },
 };
@@ -119,6 +122,8 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
         added.push(added_messages(unit.run, &unit.writes, &head(unit.run)?));
     }
     messages::insert(&mut tx, &added, now).await?;
+    let asked: Vec<_> = units.iter().flat_map(|u| u.writes.approvals.iter().map(|a| (u.run.id, a))).collect();
+    approvals::insert(&mut tx, &asked, now).await?;
     drop(rows);
     let told = published.iter().find_map(|(run, events)| Some((run, events.last()?.seq)));
     doubt.0 = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
@@ -143,6 +148,8 @@ pub struct Writes {
     pub events: Vec<NewEvent>,
     pub steps: Vec<StepWrite>,
     pub messages: Vec<NewMessage>,
+    /// Decisions that the run is about to wait for.
+    pub approvals: Vec<NewApproval>,
 }
 
 impl Writes {
@@ -169,21 +176,50 @@ async fn open(tx: &mut Tx, run: &Claimed, writes: &Writes) -> Result<threads::He
 
 async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, writes: Writes, head: threads::Head, now: Timestamp) -> Result<()> {
     steps::write(tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
+    write_rest(tx, after, run, writes, head, now).await
+}
+
+async fn write_rest(
+    tx: &mut Tx,
+    after: &mut After,
+    run: &Claimed,
+    writes: Writes,
+    head: threads::Head,
+    now: Timestamp,
+) -> Result<()> {
+    let asked: Vec<_> = writes.approvals.iter().map(|a| (run.id, a)).collect();
+    approvals::insert(tx, &asked, now).await?;
     messages::insert(tx, &[added_messages(run, &writes, &head)], now).await?;
     after.append_numbered(tx, source(run), writes.events, head.last_seq, now).await
 }
 
 /// Ends the run: result, messages, last events and the thread's next run, in one transaction. `writes.events` ends with the
-/// terminal event.
+/// terminal event. A failure whose `usage` is not given has what its journal knows.
 pub async fn end(app: &App, run: &Claimed, end: End<'_>, writes: Writes) -> Result<()> {
+    end_then(app, run, end, writes, None).await
+}
+
+/// As `end`; `next` begins with it: both are committed, or neither.
+pub async fn end_then(app: &App, run: &Claimed, end: End<'_>, mut writes: Writes, next: Option<&Next>) -> Result<()> {
     let now = app.clock.now();
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
     let head = open(&mut tx, run, &writes).await?;
-    write(&mut tx, &mut after, run, writes, head, now).await?;
-    let ending = moves::Ending { state: end.state, result: end.result, error: end.error, usage: end.usage };
+    steps::write(&mut tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
+    let mut usage = end.usage;
+    if usage.is_none() && end.state != RunState::Succeeded {
+        usage = steps::usage(&mut tx, run.id).await?;
+        let last = writes.events.pop().map(|last| last.with_usage(usage));
+        writes.events.extend(last);
+        approvals::cancel_of_run(&mut tx, run.id, now).await?;
+    }
+    write_rest(&mut tx, &mut after, run, writes, head, now).await?;
+    let ending = moves::Ending { state: end.state, result: end.result, error: end.error, usage };
     if !moves::end(&mut tx, run.id, run.fence, &ending, now).await? {
         return Err(lost());
+    }
+    if let Some(next) = next {
+        start_next(&mut tx, &mut after, app, run, next, now).await?;
     }
     let ended = Ended { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id };
     ending::consequences(&mut tx, &mut after, ended, now).await?;
@@ -307,6 +343,54 @@ fn child_run(app: &App, parent: &Claimed, child: &Child, thread_id: Uuid, order:
         trace: parent.trace.clone(),
         created_at: now,
     })
+}
+
+/// Work that a run's end sets off: nobody's child, in a thread of its own that nobody sees among theirs.
+#[derive(Clone, Debug)]
+pub struct Next {
+    pub kind: RunKind,
+    /// Names the run and its thread; nothing else may be called so.
+    pub name: String,
+    /// JSON, as its kind reads it.
+    pub input: String,
+}
+
+/// Its thread is new, so that taking its head's lock last waits for nobody.
+async fn start_next(tx: &mut Tx, after: &mut After, app: &App, run: &Claimed, next: &Next, now: Timestamp) -> Result<()> {
+    let owner = crate::domain::caller::Owner::of_row(&run.owner);
+    let id = new_id();
+    let thread_id = threads::ensure(tx, new_id(), &owner, &next.name, false, now).await?;
+    let take = Advance { events: 1, messages: 0, orders: 1, candidate: Some(id) };
+    let head = threads::advance(tx, thread_id, take).await?;
+    let new = moves::NewRun {
+        external_id: next.name.clone(),
+        input_hash: next.name.clone(),
+        parent_run_id: None,
+        root_run_id: None,
+        policy: RetryPolicy::of(&app.config.runs),
+        ..child_run(app, run, &next.child(id), thread_id, head.last_order, now)?
+    };
+    moves::insert(tx, new).await?;
+    let source = Source { thread_id, run_id: id, run: &next.name, fence: 0 };
+    after.append_numbered(tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
+    after.ready([Ready { id, lane: next.kind.lane(), score: Priority::score(0, now) }]);
+    Ok(())
+}
+
+impl Next {
+    fn child(&self, id: Uuid) -> Child {
+        Child { id, kind: self.kind, input: self.input.clone(), messages: Vec::new(), agent_id: None, model: None }
+    }
+}
+
+/// Keeps what a thread's messages up to and with `upto` come to, for later runs.
+pub async fn keep_summary(app: &App, run: &Claimed, upto: &str, summary: &str) -> Result<()> {
+    summaries::keep(&app.db, run.thread_id, upto, summary, app.clock.now()).await
+}
+
+/// What messages of the run's thread came to, newest first.
+pub async fn summaries(app: &App, run: &Claimed) -> Result<Vec<summaries::Summary>> {
+    summaries::of_thread(&app.db, run.thread_id).await
 }
 
 /// How other runs stand: for a parent that waits for its children.

@@ -6,15 +6,15 @@ use serde_json::Value;
 use super::accept::{self, Accepted, Work};
 use crate::{
     app::App,
-    config::{Agent, Config},
     domain::{
+        agent::Agent,
         caller::{Caller, Owner, Scope},
         message::{MessagePart, MessageRole, NewMessage, Source},
         run::RunKind,
         run_input::{InputLimits, RunInput, body_hash},
     },
-    error::{Error, FieldError, Result},
-    services::attachments,
+    error::{Error, ErrorKind, FieldError, Result},
+    services::{agents, attachments},
 };
 
 const MAX_KEY: usize = 255;
@@ -38,7 +38,9 @@ pub async fn start(app: &App, caller: &Caller, request: Request<'_>) -> Result<A
         return Err(Error::malformed(format!("Idempotency-Key: must be 1 to {MAX_KEY} visible ASCII characters")));
     }
     let mut input = RunInput::parse(request.body, &InputLimits { max_messages: app.config.http.max_messages })?;
-    let agent_id = check(&app.config, &input)?;
+    let agent = agents::runnable(app, owner, input.options.agent_id.as_deref()).await;
+    let agent = check(agent, &input)?;
+    input.options.agent_version = agent.version;
     check_attachments(app, owner, &input.messages).await?;
     let messages = stored(std::mem::take(&mut input.messages));
     let options = input.options.clone();
@@ -55,7 +57,7 @@ pub async fn start(app: &App, caller: &Caller, request: Request<'_>) -> Result<A
         priority: options.priority,
         run_at: options.run_at,
         multitask: options.multitask,
-        agent_id: Some(agent_id),
+        agent_id: Some(agent.id),
         model: options.model,
         retry_of: None,
         trace: request.trace,
@@ -67,30 +69,24 @@ fn is_key(key: &str) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
-/// What only the settings can tell; answers the agent's id.
-fn check(config: &Config, input: &RunInput) -> Result<String> {
+/// What only the agent can tell.
+fn check(agent: Result<Agent>, input: &RunInput) -> Result<Agent> {
     let mut bad = Vec::new();
     let mut fail = |field: String, message: String| bad.push(FieldError { field, message });
-    let found = config.agent(input.options.agent_id.as_deref());
-    if found.is_none() {
-        let known: Vec<_> = config.agents.keys().map(String::as_str).collect();
-        fail("forwardedProps.agentId".into(), format!("there is no such agent; known are {}", known.join(", ")));
-    }
     if input.options.model.as_deref().is_some_and(|model| !is_model(model)) {
         fail("forwardedProps.model".into(), "must be provider:name, as openai:gpt-4.1-mini".into());
     }
-    let own: BTreeSet<_> = found.map(|(_, agent)| names(agent)).unwrap_or_default();
-    for (i, tool) in input.tools.iter().enumerate().filter(|(_, tool)| own.contains(tool.name.as_str())) {
-        fail(format!("tools.{i}.name"), format!("the agent has a tool of its own named {}", tool.name));
+    match &agent {
+        Ok(agent) => {
+            let own = &agent.definition.include_tools;
+            for (i, tool) in input.tools.iter().enumerate().filter(|(_, tool)| own.contains(&tool.name)) {
+                fail(format!("tools.{i}.name"), format!("the agent has a tool of its own named {}", tool.name));
+            }
+        }
+        Err(e) if e.kind == ErrorKind::NotFound => fail("forwardedProps.agentId".into(), "there is no such agent".into()),
+        Err(_) => {}
     }
-    match found {
-        Some((id, _)) if bad.is_empty() => Ok(id.to_owned()),
-        _ => Err(Error::invalid_fields(bad)),
-    }
-}
-
-fn names(agent: &Agent) -> BTreeSet<&str> {
-    agent.tools.iter().map(String::as_str).collect()
+    if bad.is_empty() { agent } else { Err(Error::invalid_fields(bad)) }
 }
 
 fn is_model(spec: &str) -> bool {
@@ -126,6 +122,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::agent::Definition;
 
     fn input(body: &Value) -> RunInput {
         RunInput::parse(body, &InputLimits { max_messages: 10 }).unwrap()
@@ -133,18 +130,24 @@ mod tests {
 
     #[test]
     fn every_setting_that_does_not_fit_is_named() {
-        let config = Config::defaults().unwrap();
+        let agent = || {
+            let definition = Definition { include_tools: vec!["calculator".into()], ..Definition::default() };
+            Agent { id: "demo".into(), name: "Demo".into(), owner: None, version: 0, definition }
+        };
         let tools = json!([{ "name": "mine", "description": "" }, { "name": "calculator", "description": "" }]);
         let body =
             |props: Value| json!({ "threadId": "t", "runId": "r", "messages": [], "tools": tools, "forwardedProps": props });
-        let fields = |props: Value| -> Vec<String> {
-            let e = check(&config, &input(&body(props))).unwrap_err();
+        let fields = |agent: Result<Agent>, props: Value| -> Vec<String> {
+            let e = check(agent, &input(&body(props))).unwrap_err();
             e.fields.into_iter().map(|f| f.field).collect()
         };
-        assert_eq!(fields(json!({ "model": "gpt" })), ["forwardedProps.model", "tools.1.name"]);
-        assert_eq!(fields(json!({ "model": ":x", "agentId": "x" })), ["forwardedProps.agentId", "forwardedProps.model"]);
+        assert_eq!(fields(Ok(agent()), json!({ "model": "gpt" })), ["forwardedProps.model", "tools.1.name"]);
+        let unknown = Err(Error::not_found("AGENT_NOT_FOUND", "no such agent"));
+        assert_eq!(fields(unknown, json!({ "model": ":x" })), ["forwardedProps.model", "forwardedProps.agentId"]);
         let plain = json!({ "threadId": "t", "runId": "r", "messages": [], "forwardedProps": { "model": "ollama:qwen3:8b" } });
-        assert_eq!(check(&config, &input(&plain)).unwrap(), "demo");
+        assert_eq!(check(Ok(agent()), &input(&plain)).unwrap().id, "demo");
+        let stopped = check(Err(Error::conflict("AGENT_STOPPED", "the agent is stopped")), &input(&plain));
+        assert_eq!(stopped.unwrap_err().code, "AGENT_STOPPED");
     }
 
     #[test]

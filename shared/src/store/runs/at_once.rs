@@ -1,11 +1,12 @@
-//! A whole accept as one statement, its own transaction, for Postgres: what `services::runs::accept` does in eight, each a round
-//! trip. Only for a run that asks nothing of its thread but a place at its end. SQLite has no round trips (and no such statement).
+//! A whole accept in one go: what `services::runs::accept` does in eight statements. Only for a run that asks nothing of its thread
+//! but a place at its end. On Postgres it is one statement and one round trip; on SQLite six, sent to the connection's thread together.
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     super::{
-        db::{Db, FromRow, Row, Sql, query},
+        branches::inherited,
+        db::{Class, Db, FromRow, Row, Sql, query},
         threads::Head,
     },
     moves::NewRun,
@@ -15,9 +16,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Every part reads what the one before it returned: thread, head, then the rest. On SQLite it says nothing and is never sent.
+/// Every part reads what the one before it left: thread, head, then the rest.
 pub const ACCEPT: Sql = Sql::each(
-    "WITH thread AS (
+    concat!(
+        "WITH thread AS (
          INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
          ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = $5 RETURNING id
      ), head AS (
@@ -38,13 +40,43 @@ pub const ACCEPT: Sql = Sql::each(
          INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
          SELECT head.thread_id, head.last_message_seq - m.later, m.id, $7::UUID, m.role, m.body, $5::BIGINT
          FROM head, json_to_recordset($21::JSON) AS m (later BIGINT, id TEXT, role TEXT, body TEXT)
-         ON CONFLICT (thread_id, id) DO NOTHING
+         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.id
+             LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = head.thread_id AND ",
+        inherited!("p"),
+        ") ON CONFLICT (thread_id, id) DO NOTHING
      ), told AS (
          INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
          SELECT thread_id, last_seq, $7::UUID, 0, $22::TEXT, $23::TEXT, $5::BIGINT FROM head
      )
-     SELECT thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id FROM head",
-    "SELECT 1",
+     SELECT thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id FROM head"
+    ),
+    concat!(
+        "INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+     ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = $5;
+     INSERT INTO thread_heads (thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id)
+     SELECT id, 1, 1, $6, 1, $7 FROM threads WHERE owner = $2 AND external_id = $3
+     ON CONFLICT (thread_id) DO UPDATE SET last_seq = last_seq + 1, last_message_seq = last_message_seq + $6,
+         last_order = last_order + 1, head_run_id = COALESCE(head_run_id, $7);
+     INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score,
+         hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, agent_id, model, input, input_hash,
+         trace, created_at)
+     SELECT $7, $2, h.thread_id, $8, $9, $10, 'queued', h.head_run_id = $7, h.last_order, $11, $12, $5, 0, 0, 0, 0, $13, $14, $15,
+         $16, $17, $18, $19, $20, $5
+     FROM threads t JOIN thread_heads h ON h.thread_id = t.id WHERE t.owner = $2 AND t.external_id = $3;
+     INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
+     SELECT h.thread_id, h.last_message_seq - (m.value ->> 'later'), m.value ->> 'id', $7, m.value ->> 'role', m.value ->> 'body', $5
+     FROM threads t JOIN thread_heads h ON h.thread_id = t.id, json_each($21) AS m WHERE t.owner = $2 AND t.external_id = $3
+       AND NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.value ->> 'id'
+           LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = t.id AND ",
+        inherited!("p"),
+        ")
+     ON CONFLICT (thread_id, id) DO NOTHING;
+     INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
+     SELECT h.thread_id, h.last_seq, $7, 0, $22, $23, $5
+     FROM threads t JOIN thread_heads h ON h.thread_id = t.id WHERE t.owner = $2 AND t.external_id = $3;
+     SELECT h.thread_id, h.last_seq, h.first_seq, h.last_message_seq, h.last_order, h.head_run_id
+     FROM threads t JOIN thread_heads h ON h.thread_id = t.id WHERE t.owner = $2 AND t.external_id = $3"
+    ),
 );
 pub const STATEMENTS: &[Sql] = &[ACCEPT];
 
@@ -115,5 +147,6 @@ pub async fn accept(db: &Db, plain: Plain<'_>) -> Result<Placed> {
         .bind_json(&said)?
         .bind(event.0)
         .bind(event.1);
-    statement.optional_as(db).await?.ok_or_else(|| Error::internal("an accept answered nothing"))
+    let placed = statement.write(db, Class::Request).await?.into_iter().next();
+    placed.ok_or_else(|| Error::internal("an accept answered nothing"))
 }

@@ -91,7 +91,7 @@ pub const END: Sql = Sql::both(
 );
 /// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.
 pub const END_FROM_OUTSIDE: Sql = Sql::both(
-    "UPDATE runs SET state = $2, error = $3, finished_at = $4, fence = fence + 1, ready = FALSE, lease_owner = NULL,
+    "UPDATE runs SET state = $2, error = $3, finished_at = $4, usage = $5, fence = fence + 1, ready = FALSE, lease_owner = NULL,
          run_deadline = NULL, queue_deadline = NULL, wake_at = NULL, due_at = NULL, waiting_for = NULL
      WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting') RETURNING id",
 );
@@ -193,10 +193,11 @@ pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, ending: &Ending<'_>, now: Ti
 }
 
 /// `false`: it had ended already.
-pub async fn end_from_outside(tx: &mut Tx, id: Uuid, state: RunState, error: Option<&RunError>, now: Timestamp) -> Result<bool> {
-    let error = error.map(serde_json::to_string).transpose()?;
-    let row = query(END_FROM_OUTSIDE).bind(id).bind(state.as_str()).bind(error).bind(now).optional(tx).await?;
-    Ok(row.is_some())
+pub async fn end_from_outside(tx: &mut Tx, id: Uuid, ending: &Ending<'_>, now: Timestamp) -> Result<bool> {
+    let error = ending.error.map(serde_json::to_string).transpose()?;
+    let usage = ending.usage.as_ref().map(serde_json::to_string).transpose()?;
+    let statement = query(END_FROM_OUTSIDE).bind(id).bind(ending.state.as_str()).bind(error).bind(now).bind(usage);
+    Ok(statement.optional(tx).await?.is_some())
 }
 
 /// `false`: a wake came since `wake_seq` was seen, or the run is no longer this execution's (`wake_seq` tells which).

@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     domain::{
         caller::Owner,
-        run::{Run, RunState},
+        run::{Run, RunState, RunUsage},
     },
     error::Result,
 };
@@ -46,8 +46,8 @@ pub const KEEP_KEY: Sql = Sql::both(
 );
 pub const INPUT: Sql = Sql::both("SELECT input, input_hash FROM runs WHERE id = $1 AND owner = $2");
 pub const STATES: Sql = Sql::each(
-    "SELECT id, state, result, error FROM runs WHERE id IN (SELECT j.id::UUID FROM json_array_elements_text($1::json) AS j (id))",
-    "SELECT id, state, result, error FROM runs WHERE id IN (SELECT unhex(j.value) FROM json_each($1) AS j)",
+    "SELECT id, state, result, error, usage FROM runs WHERE id IN (SELECT j.id::UUID FROM json_array_elements_text($1::json) AS j (id))",
+    "SELECT id, state, result, error, usage FROM runs WHERE id IN (SELECT unhex(j.value) FROM json_each($1) AS j)",
 );
 pub const STATEMENTS: &[Sql] = &[BY_ID, ANY_BY_ID, LIST, BY_EXTERNAL_ID, BY_KEY, KEEP_KEY, INPUT, STATES];
 
@@ -123,8 +123,8 @@ pub struct Input {
     pub input_hash: String,
 }
 
-pub async fn input(tx: &mut Tx, owner: &Owner, id: Uuid) -> Result<Option<Input>> {
-    let row = query(INPUT).bind(id).bind(owner.as_str()).optional(tx).await?;
+pub async fn input<'a>(on: impl Into<On<'a>>, owner: &Owner, id: Uuid) -> Result<Option<Input>> {
+    let row = query(INPUT).bind(id).bind(owner.as_str()).optional(on).await?;
     row.map(|r| Ok(Input { input: r.get("input")?, input_hash: r.get("input_hash")? })).transpose()
 }
 
@@ -134,11 +134,18 @@ pub struct Outcome {
     pub state: RunState,
     pub result: Option<serde_json::Value>,
     pub error: Option<crate::domain::run::RunError>,
+    pub usage: Option<RunUsage>,
 }
 
 impl FromRow for Outcome {
     fn from_row(row: &Row) -> Result<Self> {
-        Ok(Self { id: row.get("id")?, state: super::state(row)?, result: row.opt_json("result")?, error: row.opt_json("error")? })
+        Ok(Self {
+            id: row.get("id")?,
+            state: super::state(row)?,
+            result: row.opt_json("result")?,
+            error: row.opt_json("error")?,
+            usage: row.opt_json("usage")?,
+        })
     }
 }
 

@@ -1,13 +1,22 @@
 //! One module a store file: each function on both databases.
+mod agents;
+mod approvals;
 mod attachments;
+mod branches;
 mod events;
+mod feedback;
+mod files;
+mod memories;
 mod messages;
+mod model_configs;
 mod moves;
 mod outbox;
 mod sessions;
 mod steps;
+mod summaries;
 mod sweep;
 mod threads;
+mod tools;
 mod view;
 
 /// Text that breaks naive quoting and naive JSON.

@@ -57,7 +57,16 @@ async fn the_fence_and_the_state_guard_every_write_of_an_execution() {
         assert!(moves::end(&mut tx, run.id, run.fence, &ending, START).await.unwrap());
         assert!(!moves::end(&mut tx, run.id, run.fence, &ending, START).await.unwrap());
         assert!(!moves::hold(&mut tx, run.id, run.fence).await.unwrap());
-        assert!(!moves::end_from_outside(&mut tx, run.id, RunState::Failed, Some(&error), START).await.unwrap());
+        assert!(
+            !moves::end_from_outside(
+                &mut tx,
+                run.id,
+                &Ending { state: RunState::Failed, result: None, error: Some(&error), usage: None },
+                START
+            )
+            .await
+            .unwrap()
+        );
         assert!(moves::wake(&mut tx, run.id, START).await.unwrap().is_none());
         assert!(moves::make_ready(&mut tx, run.id, START).await.unwrap().is_none());
         assert!(!moves::join_order(&mut tx, run.id, 9).await.unwrap());

@@ -15,13 +15,13 @@ async fn a_session_is_live_until_it_expires_and_goes_when_nothing_names_it() {
             sessions::open(db, id, "worker", START, START.after(MINUTE)).await.unwrap();
         }
         assert!(sessions::open(db, mine, "worker", START, START).await.is_err());
-        assert_eq!(sessions::live(db, START).await.unwrap(), 2, "{}", w.name);
+        assert_eq!(w.live_sessions(START).await, 2, "{}", w.name);
         let run = held_by(&w, other, "a").await;
         let own = held_by(&w, mine, "b").await;
         assert!(sessions::dead_owners(db, START.after(MINUTE), mine).await.unwrap().is_empty(), "good up to its last moment");
         let later = START.after(MINUTE * 2);
         assert_eq!(sessions::dead_owners(db, later, mine).await.unwrap(), [other]);
-        assert_eq!(sessions::live(db, later).await.unwrap(), 0);
+        assert_eq!(w.live_sessions(later).await, 0);
         assert!(sessions::close(db, later, new_id()).await.unwrap().is_empty(), "runs name them");
         for run in [&run, &own] {
             w.finish(run).await;
@@ -48,7 +48,7 @@ async fn a_start_that_is_alone_ends_all_other_sessions() {
         }
         sessions::expire_others(db, mine).await.unwrap();
         assert_eq!(sessions::dead_owners(db, START, new_id()).await.unwrap().len(), 2, "{}", w.name);
-        assert_eq!(sessions::live(db, START).await.unwrap(), 1);
+        assert_eq!(w.live_sessions(START).await, 1);
     }
 }
 
@@ -76,6 +76,6 @@ async fn a_lease_is_renewed_by_the_databases_clock_and_only_while_it_is_good() {
         let mut renew = async |id: Uuid| sessions::renew(&mut connection, id, MINUTE * 2).await.unwrap();
         assert!(renew(live).await.is_some_and(|at| at >= now));
         assert_eq!(renew(dead).await, None);
-        assert_eq!(sessions::live(&w.app.db, now.after(MINUTE)).await.unwrap(), 1);
+        assert_eq!(w.live_sessions(now.after(MINUTE)).await, 1);
     }
 }

@@ -57,7 +57,10 @@ async fn a_retry_inherits_what_was_finished_and_tool_calls_that_may_have_had_the
         steps::inherit(&mut tx, b.id, a.id).await.unwrap();
         tx.commit().await.unwrap();
         let journal = steps::of_run(&w.app.db, b.id).await.unwrap();
-        assert_eq!(journal, steps::of_run(&w.app.db, a.id).await.unwrap()[..2], "{}", w.name);
+        let mut of_a = steps::of_run(&w.app.db, a.id).await.unwrap();
+        assert!(of_a.iter().all(|s| !s.inherited), "{}", w.name);
+        of_a.iter_mut().for_each(|s| s.inherited = true);
+        assert_eq!(journal, of_a[..2]);
     }
 }
 
@@ -99,5 +102,31 @@ async fn the_steps_of_many_runs_are_written_at_once_or_not_at_all() {
         steps::write(&mut tx, &[of(&a, &ended), of(&b, &ended)], START).await.unwrap_err();
         drop(tx);
         assert_eq!(result(&a).await, None, "one that is refused takes the others with it");
+    }
+}
+
+#[tokio::test]
+async fn what_model_calls_used_is_counted_once_and_in_the_run_that_made_them() {
+    let used =
+        |input: u64| json!({ "usage": { "input_tokens": input, "output_tokens": 2, "cost_micros": 3 }, "message_text": NASTY });
+    for w in worlds().await {
+        let (a, b) = (w.started("t", "a").await, w.started("u", "b").await);
+        let mut tx = w.tx().await;
+        assert_eq!(steps::usage(&mut tx, a.id).await.unwrap(), None, "{}", w.name);
+        let finish = |key: &str, result| StepWrite::Finish { key: key.into(), result };
+        let all = [
+            start("1", 1, StepKind::Model),
+            finish("1", used(10)),
+            start("2", 2, StepKind::Tool),
+            finish("2", json!({ "usage": { "input_tokens": 99 } })),
+            start("3", 3, StepKind::Model),
+            finish("3", used(5)),
+            start("4", 4, StepKind::Model),
+        ];
+        write(&mut tx, &a, 1, &all).await.unwrap();
+        steps::inherit(&mut tx, b.id, a.id).await.unwrap();
+        let usage = steps::usage(&mut tx, a.id).await.unwrap().unwrap();
+        assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_micros), (15, 4, 6));
+        assert_eq!(steps::usage(&mut tx, b.id).await.unwrap(), None, "what it inherited is in the other's account");
     }
 }

@@ -1,0 +1,18 @@
+//! The platform's dialect over HTTP: the API and a worker in the test's process, embedded and distributed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+mod accounts;
+mod agent_chat;
+mod agents;
+mod approvals;
+mod branches;
+mod coverage;
+mod executions;
+mod feedback;
+mod model_configs;
+mod plugins;
+mod secrets;
+mod support;
+mod swarm;
+mod system;
+mod tools;
+mod usage;

@@ -38,6 +38,7 @@ const NAMED: &[(&str, &str)] = &[
     ("OLLAMA_BASE_URL", "models.ollama.base_url"),
     ("OLLAMA_API_KEY", "models.ollama.api_key"),
     ("RUNMILL_WHISPER_MODEL", "transcribe.model"),
+    ("RUNMILL_SMTP_URL", "notifications.smtp_url"),
     ("RUST_LOG", "telemetry.log"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
@@ -67,6 +68,9 @@ pub struct Config {
     pub transcribe: Transcribe,
     pub agents: BTreeMap<String, Agent>,
     pub approvals: Approvals,
+    pub goals: Goals,
+    pub schedules: Schedules,
+    pub notifications: Notifications,
     pub memory: Memory,
     pub chat: Chat,
     pub teams: Teams,
@@ -360,6 +364,49 @@ pub struct Agent {
 pub struct Approvals {
     #[serde(with = "duration")]
     pub expires: Duration,
+    /// Zero: never.
+    #[serde(with = "duration")]
+    pub escalate_after: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goals {
+    pub max_tasks: usize,
+    pub max_depth: usize,
+    pub max_parallel: u32,
+    pub max_replans: u32,
+    #[serde(with = "duration")]
+    pub claim: Duration,
+    pub max_result_bytes: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedules {
+    pub max_per_user: u32,
+    #[serde(with = "duration")]
+    pub min_interval: Duration,
+    #[serde(with = "duration")]
+    pub catch_up_window: Duration,
+    pub catch_up_max: u32,
+    pub max_failures: u32,
+    pub max_buffered: u32,
+    #[serde(with = "duration")]
+    pub retention: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notifications {
+    #[serde(with = "duration")]
+    pub retention: Duration,
+    pub max_channels: u32,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    pub attempts: u32,
+    pub smtp_url: Secret,
+    pub from: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

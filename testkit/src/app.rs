@@ -158,6 +158,7 @@ impl TestApp {
             agent_id: input.options.agent_id.clone(),
             model: input.options.model.clone(),
             retry_of: None,
+            watcher: None,
             trace: None,
         };
         Ok(accept::accept(&self.app, self.caller.can(Scope::Write)?, &work).await?)

@@ -28,6 +28,10 @@ pub mod kind {
     pub const APPROVAL_RESOLVED: &str = "approval.resolved";
     pub const STATE_SNAPSHOT: &str = "state.snapshot";
     pub const PROGRESS: &str = "progress";
+    /// In a goal's thread: how the goal, or one of its tasks, stands now.
+    pub const GOAL_CHANGED: &str = "goal.changed";
+    pub const GOAL_PLANNED: &str = "goal.planned";
+    pub const TASK_CHANGED: &str = "task.changed";
     /// Never stored: a reader from before the retained part of a log gets one.
     pub const STREAM_GAP: &str = "stream.gap";
 }

@@ -91,6 +91,12 @@ pub enum RunKind {
     Agent,
     /// Several agents work on one message.
     Team,
+    /// A goal becomes a tree of tasks, or another one.
+    GoalPlan,
+    /// A goal's tasks are executed until it ends.
+    Goal,
+    /// An agent executes a task.
+    Task,
     /// One call of a tool, outside an agent.
     ToolCall,
     /// One call of a model, to see whether it answers.
@@ -99,21 +105,38 @@ pub enum RunKind {
     PluginSync,
     /// What a run learned of its user is kept.
     MemoryExtraction,
+    /// A notification is sent through a channel.
+    Delivery,
     Transcription,
 }
 
 impl RunKind {
-    pub const ALL: [Self; 7] =
-        [Self::Agent, Self::Team, Self::ToolCall, Self::ModelTest, Self::PluginSync, Self::MemoryExtraction, Self::Transcription];
+    pub const ALL: [Self; 11] = [
+        Self::Agent,
+        Self::Team,
+        Self::GoalPlan,
+        Self::Goal,
+        Self::Task,
+        Self::ToolCall,
+        Self::ModelTest,
+        Self::PluginSync,
+        Self::MemoryExtraction,
+        Self::Delivery,
+        Self::Transcription,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Team => "team",
+            Self::GoalPlan => "goal_plan",
+            Self::Goal => "goal",
+            Self::Task => "task",
             Self::ToolCall => "tool_call",
             Self::ModelTest => "model_test",
             Self::PluginSync => "plugin_sync",
             Self::MemoryExtraction => "memory_extraction",
+            Self::Delivery => "delivery",
             Self::Transcription => "transcription",
         }
     }
@@ -124,10 +147,41 @@ impl RunKind {
 
     pub fn lane(self) -> Lane {
         match self {
-            Self::Agent | Self::Team | Self::ToolCall | Self::ModelTest => Lane::Runs,
-            Self::PluginSync | Self::MemoryExtraction => Lane::Bulk,
+            Self::Agent | Self::Team | Self::Task | Self::ToolCall | Self::ModelTest => Lane::Runs,
+            Self::GoalPlan | Self::Goal => Lane::Plans,
+            Self::PluginSync | Self::MemoryExtraction | Self::Delivery => Lane::Bulk,
             Self::Transcription => Lane::Media,
         }
+    }
+}
+
+/// Who has to be told when a run ends. What they are told is applied in a transaction of its own: see `services::runs::watch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watcher {
+    /// The task that it executes.
+    Task,
+    /// The goal that it plans.
+    Plan,
+    /// The schedule that fired it.
+    Schedule,
+    /// Its owner, who does not wait for it.
+    Owner,
+}
+
+impl Watcher {
+    pub const ALL: [Self; 4] = [Self::Task, Self::Plan, Self::Schedule, Self::Owner];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Plan => "plan",
+            Self::Schedule => "schedule",
+            Self::Owner => "owner",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|w| w.as_str() == text)
     }
 }
 
@@ -265,6 +319,14 @@ pub enum Waiting {
         approvals: Vec<Uuid>,
         until: Option<Timestamp>,
     },
+    /// A goal's run: until one of its tasks or the goal itself changes, or a time comes that it has to look at.
+    Tasks {
+        until: Option<Timestamp>,
+    },
+    /// Until somebody resumes it, or a time comes that it has to look at.
+    Paused {
+        until: Option<Timestamp>,
+    },
 }
 
 impl Waiting {
@@ -273,13 +335,17 @@ impl Waiting {
             Self::Timer { .. } => "timer",
             Self::Children { .. } => "children",
             Self::Approval { .. } => "approval",
+            Self::Tasks { .. } => "tasks",
+            Self::Paused { .. } => "paused",
         }
     }
 
     pub fn wake_at(&self) -> Option<Timestamp> {
         match self {
             Self::Timer { until } => Some(*until),
-            Self::Children { until, .. } | Self::Approval { until, .. } => *until,
+            Self::Children { until, .. } | Self::Approval { until, .. } | Self::Tasks { until } | Self::Paused { until } => {
+                *until
+            }
         }
     }
 }
@@ -303,6 +369,9 @@ pub struct Run {
     pub parent_run_id: Option<Uuid>,
     pub root_run_id: Option<Uuid>,
     pub retry_of: Option<Uuid>,
+    pub watcher: Option<Watcher>,
+    /// It is to be held at its next checkpoint, or is.
+    pub paused: bool,
     pub agent_id: Option<String>,
     pub model: Option<String>,
     pub waiting: Option<Waiting>,
@@ -334,6 +403,8 @@ pub struct Claimed {
     pub parent_run_id: Option<Uuid>,
     pub root_run_id: Uuid,
     pub retry_of: Option<Uuid>,
+    pub watcher: Option<Watcher>,
+    pub paused: bool,
     pub agent_id: Option<String>,
     pub model: Option<String>,
     pub input: serde_json::Value,

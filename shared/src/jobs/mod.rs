@@ -59,3 +59,40 @@ pub struct Transcription {
     /// Seconds, as the file declares.
     pub duration: f64,
 }
+
+/// Plans a goal, or what is not done of it anew. The result is `{"plan_version", "added", "removed", "changed", "kept"}`: the keys of tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalPlan {
+    pub goal_id: Uuid,
+    /// The goal's plan as it was when this was asked for: a newer one is not written over.
+    pub plan_version: i64,
+    /// What is done stays; without it the goal has no tasks yet.
+    pub replan: bool,
+    /// The goal becomes active when it is planned.
+    pub activate: bool,
+    /// What its owner says to it.
+    pub instructions: Option<String>,
+}
+
+/// Executes a goal's tasks until it ends. The result is `{"status", "done", "total"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalRun {
+    pub goal_id: Uuid,
+    /// All its tasks are done anew: a goal that a schedule fires.
+    pub fresh: bool,
+}
+
+/// An agent executes a task. The result is that of an agent's run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRun {
+    pub task_id: Uuid,
+    /// As the loop reads it; the task is its message.
+    pub agent: AgentRun,
+}
+
+/// A notification goes through a channel. The result is `{"status"}`: what the other side said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub notification_id: Uuid,
+    pub channel_id: Uuid,
+}

@@ -13,6 +13,9 @@ const BOTH: &[(i64, &str, &str)] = &[
     (3, "attachments", include_str!("../../../migrations/0003_attachments.sql")),
     (5, "agents", include_str!("../../../migrations/0005_agents.sql")),
     (6, "thread_files", include_str!("../../../migrations/0006_thread_files.sql")),
+    (7, "goals", include_str!("../../../migrations/0007_goals.sql")),
+    (8, "schedules", include_str!("../../../migrations/0008_schedules.sql")),
+    (9, "notifications", include_str!("../../../migrations/0009_notifications.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[(4, "storage", include_str!("../../../migrations/postgres/0004_storage.sql"))];
 

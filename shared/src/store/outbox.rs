@@ -14,6 +14,8 @@ pub enum NoticeKind {
     /// Something that the run may wait for has happened.
     Wake,
     Cancel,
+    /// The run has ended, and somebody watches it.
+    Ended,
 }
 
 impl NoticeKind {
@@ -21,6 +23,7 @@ impl NoticeKind {
         match self {
             Self::Wake => "wake",
             Self::Cancel => "cancel",
+            Self::Ended => "ended",
         }
     }
 }
@@ -37,7 +40,7 @@ pub struct Notice {
 impl FromRow for Notice {
     fn from_row(row: &Row) -> Result<Self> {
         let kind: String = row.get("kind")?;
-        let kind = [NoticeKind::Wake, NoticeKind::Cancel].into_iter().find(|k| k.as_str() == kind);
+        let kind = [NoticeKind::Wake, NoticeKind::Cancel, NoticeKind::Ended].into_iter().find(|k| k.as_str() == kind);
         Ok(Self {
             id: row.get("id")?,
             run_id: row.get("run_id")?,

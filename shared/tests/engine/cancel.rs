@@ -23,7 +23,15 @@ fn child_step(id: Uuid) -> StepWrite {
 }
 
 pub async fn start_child(w: &World, parent: &Claimed) -> Uuid {
-    let child = Child { id: new_id(), kind: RunKind::Agent, input: "{}".into(), messages: vec![], agent_id: None, model: None };
+    let child = Child {
+        id: new_id(),
+        kind: RunKind::Agent,
+        input: "{}".into(),
+        messages: vec![],
+        agent_id: None,
+        model: None,
+        watcher: None,
+    };
     let step = child_step(child.id);
     execution::start_child(&w.app, parent, child, step).await.unwrap().id
 }

@@ -203,6 +203,7 @@ fn work(thread: &str, run: &str) -> Work {
         agent_id: None,
         model: None,
         retry_of: None,
+        watcher: None,
         trace: None,
     }
 }

@@ -108,7 +108,8 @@ impl Stress<'_> {
     async fn start_child(&self, run: &Claimed) {
         let id = new_id();
         self.children.lock().unwrap().entry(run.id).or_default().push(id);
-        let child = Child { id, kind: RunKind::Agent, input: "{}".into(), messages: vec![], agent_id: None, model: None };
+        let child =
+            Child { id, kind: RunKind::Agent, input: "{}".into(), messages: vec![], agent_id: None, model: None, watcher: None };
         let step =
             StepWrite::Start { key: id.to_string(), ordinal: 1, kind: StepKind::Child, name: "c".into(), intent: json!({}) };
         if lost_or(execution::start_child(&self.w.app, run, child, step).await).is_some() {

@@ -208,6 +208,7 @@ fn child_of(journal: &Journal, id: Uuid, agent: Agent, task: &str) -> Result<Chi
         messages: vec![message],
         agent_id: Some(agent.id),
         model: journal.run.model.clone(),
+        watcher: None,
     })
 }
 

@@ -1,8 +1,12 @@
 //! THE list of job kinds, and what is the same for all: claim, execute, and end as the run's policy says.
 mod agent_run;
+mod delivery;
+mod goal;
+mod goal_plan;
 mod memory_extraction;
 mod model_test;
 mod plugin_sync;
+mod task;
 mod team;
 mod tool_call;
 mod transcription;
@@ -61,10 +65,14 @@ impl Jobs {
             RunKind::Agent => agent_run::execute(self, run).boxed(),
             RunKind::Transcription => transcription::execute(self, run).boxed(),
             RunKind::Team => team::execute(self, run).boxed(),
+            RunKind::GoalPlan => goal_plan::execute(self, run).boxed(),
+            RunKind::Goal => goal::execute(self, run).boxed(),
+            RunKind::Task => task::execute(self, run).boxed(),
             RunKind::ToolCall => tool_call::execute(self, run).boxed(),
             RunKind::ModelTest => model_test::execute(self, run).boxed(),
             RunKind::PluginSync => plugin_sync::execute(self, run).boxed(),
             RunKind::MemoryExtraction => memory_extraction::execute(self, run).boxed(),
+            RunKind::Delivery => delivery::execute(self, run).boxed(),
         }
     }
 

@@ -63,6 +63,7 @@ async fn transcribe(app: &TestApp, thread: &str, wav: Vec<u8>) -> (Accepted, Att
         agent_id: None,
         model: None,
         retry_of: None,
+        watcher: None,
         trace: None,
     };
     (accept::accept(&app.app, owner, &work).await.unwrap(), stored)

@@ -21,7 +21,7 @@ use crate::{
         event::NewEvent,
         message::{MessageRole, NewMessage},
         new_id,
-        run::{Multitask, Priority, RetryPolicy, RunKind, RunState},
+        run::{Multitask, Priority, RetryPolicy, RunKind, RunState, Watcher},
     },
     error::{Error, Result},
     store::{
@@ -58,6 +58,7 @@ pub struct Work {
     pub agent_id: Option<String>,
     pub model: Option<String>,
     pub retry_of: Option<Uuid>,
+    pub watcher: Option<Watcher>,
     /// W3C traceparent of the request.
     pub trace: Option<String>,
 }
@@ -80,6 +81,7 @@ impl Work {
             agent_id: None,
             model: None,
             retry_of: None,
+            watcher: None,
             trace: None,
         }
     }
@@ -294,6 +296,7 @@ fn new_run(
         parent_run_id: None,
         root_run_id: None,
         retry_of: work.retry_of,
+        watcher: work.watcher,
         agent_id: work.agent_id.clone(),
         model: work.model.clone(),
         input: work.input.clone(),

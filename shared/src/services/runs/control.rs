@@ -11,7 +11,7 @@ use crate::{
     domain::{
         caller::{Caller, Owner, Scope},
         new_id,
-        run::{Multitask, Priority, Run, RunState},
+        run::{Multitask, Priority, Run, RunState, Watcher},
     },
     error::{Error, Result},
     store::{runs::view, threads},
@@ -100,6 +100,7 @@ async fn retry_of(app: &App, owner: &Owner, run: &Run, trace: Option<String>) ->
         agent_id: run.agent_id.clone(),
         model: run.model.clone(),
         retry_of: Some(run.id),
+        watcher: run.watcher.filter(|w| *w == Watcher::Owner),
         trace,
     })
 }

@@ -64,11 +64,12 @@ pub struct Ended {
     pub id: Uuid,
     pub thread_id: Uuid,
     pub parent_run_id: Option<Uuid>,
+    pub is_watched: bool,
 }
 
 impl Ended {
     fn of(run: &Run) -> Self {
-        Self { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id }
+        Self { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id, is_watched: run.watcher.is_some() }
     }
 }
 
@@ -80,6 +81,9 @@ pub async fn consequences(tx: &mut Tx, after: &mut After, ended: Ended, now: Tim
     after.notices(outbox::cancel_children(tx, ended.id, now).await?);
     if let Some(parent) = ended.parent_run_id {
         after.notices([outbox::send(tx, parent, NoticeKind::Wake, "a child run has ended", now).await?]);
+    }
+    if ended.is_watched {
+        after.notices([outbox::send(tx, ended.id, NoticeKind::Ended, "the run has ended", now).await?]);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
         event::{NewEvent, kind},
         message::NewMessage,
         new_id,
-        run::{Claimed, Priority, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting},
+        run::{Claimed, Priority, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting, Watcher},
         step::{Step, StepWrite},
     },
     error::{Error, Result},
@@ -221,7 +221,8 @@ pub async fn end_then(app: &App, run: &Claimed, end: End<'_>, mut writes: Writes
     if let Some(next) = next {
         start_next(&mut tx, &mut after, app, run, next, now).await?;
     }
-    let ended = Ended { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id };
+    let (id, thread_id, parent_run_id) = (run.id, run.thread_id, run.parent_run_id);
+    let ended = Ended { id, thread_id, parent_run_id, is_watched: run.watcher.is_some() };
     ending::consequences(&mut tx, &mut after, ended, now).await?;
     tx.commit().await?;
     after.apply(app);
@@ -287,6 +288,7 @@ pub struct Child {
     pub messages: Vec<NewMessage>,
     pub agent_id: Option<String>,
     pub model: Option<String>,
+    pub watcher: Option<Watcher>,
 }
 
 /// Starts a child in a thread of its own, in the transaction that journals it: a crash leaves both or neither.
@@ -336,6 +338,7 @@ fn child_run(app: &App, parent: &Claimed, child: &Child, thread_id: Uuid, order:
         parent_run_id: Some(parent.id),
         root_run_id: Some(parent.root_run_id),
         retry_of: None,
+        watcher: child.watcher,
         agent_id: child.agent_id.clone(),
         model: child.model.clone(),
         input: child.input.clone(),
@@ -379,7 +382,7 @@ async fn start_next(tx: &mut Tx, after: &mut After, app: &App, run: &Claimed, ne
 
 impl Next {
     fn child(&self, id: Uuid) -> Child {
-        Child { id, kind: self.kind, input: self.input.clone(), messages: Vec::new(), agent_id: None, model: None }
+        Child { id, kind: self.kind, input: self.input.clone(), messages: Vec::new(), agent_id: None, model: None, watcher: None }
     }
 }
 

@@ -60,6 +60,7 @@ pub async fn start(app: &App, caller: &Caller, request: Request<'_>) -> Result<A
         agent_id: Some(agent.id),
         model: options.model,
         retry_of: None,
+        watcher: None,
         trace: request.trace,
     };
     accept::accept(app, owner, &work).await

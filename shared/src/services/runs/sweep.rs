@@ -8,6 +8,7 @@ use super::{
     after::{self, After},
     control,
     ending::{self, Outside},
+    watch,
 };
 use crate::{
     app::App,
@@ -46,6 +47,7 @@ pub async fn apply_notice(app: &App, notice: &Notice) -> Result<bool> {
             let how = Outside { state: RunState::Cancelled, reason: &notice.reason, error: None, drop_messages: false };
             ending::from_outside(&mut tx, &mut after, notice.run_id, &how, now).await?;
         }
+        NoticeKind::Ended => watch::tell(app, &mut tx, &mut after, notice.run_id, now).await?,
     }
     tx.commit().await?;
     after.apply(app);

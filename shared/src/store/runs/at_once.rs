@@ -12,7 +12,7 @@ use super::{
     moves::NewRun,
 };
 use crate::{
-    domain::message::NewMessage,
+    domain::{message::NewMessage, run::Watcher},
     error::{Error, Result},
 };
 
@@ -32,10 +32,10 @@ pub const ACCEPT: Sql = Sql::each(
      ), run AS (
          INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score,
              hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, agent_id, model, input, input_hash,
-             trace, created_at)
+             trace, watcher, created_at)
          SELECT $7::UUID, $2::TEXT, thread_id, $8::TEXT, $9::TEXT, $10::TEXT, 'queued', head_run_id = $7::UUID, last_order,
              $11::BIGINT, $12::BIGINT, $5::BIGINT, 0, 0, 0, 0, $13::BIGINT, $14::BIGINT, $15::TEXT, $16::TEXT, $17::TEXT, $18::TEXT,
-             $19::TEXT, $20::TEXT, $5::BIGINT FROM head
+             $19::TEXT, $20::TEXT, $24::TEXT, $5::BIGINT FROM head
      ), said AS (
          INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
          SELECT head.thread_id, head.last_message_seq - m.later, m.id, $7::UUID, m.role, m.body, $5::BIGINT
@@ -59,9 +59,9 @@ pub const ACCEPT: Sql = Sql::each(
          last_order = last_order + 1, head_run_id = COALESCE(head_run_id, $7);
      INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score,
          hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, agent_id, model, input, input_hash,
-         trace, created_at)
+         trace, watcher, created_at)
      SELECT $7, $2, h.thread_id, $8, $9, $10, 'queued', h.head_run_id = $7, h.last_order, $11, $12, $5, 0, 0, 0, 0, $13, $14, $15,
-         $16, $17, $18, $19, $20, $5
+         $16, $17, $18, $19, $20, $24, $5
      FROM threads t JOIN thread_heads h ON h.thread_id = t.id WHERE t.owner = $2 AND t.external_id = $3;
      INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
      SELECT h.thread_id, h.last_message_seq - (m.value ->> 'later'), m.value ->> 'id', $7, m.value ->> 'role', m.value ->> 'body', $5
@@ -146,7 +146,8 @@ pub async fn accept(db: &Db, plain: Plain<'_>) -> Result<Placed> {
         .bind(run.trace)
         .bind_json(&said)?
         .bind(event.0)
-        .bind(event.1);
+        .bind(event.1)
+        .bind(run.watcher.map(Watcher::as_str));
     let placed = statement.write(db, Class::Request).await?.into_iter().next();
     placed.ok_or_else(|| Error::internal("an accept answered nothing"))
 }

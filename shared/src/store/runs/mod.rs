@@ -11,7 +11,7 @@ use super::db::{FromRow, Row, Sql};
 use crate::{
     domain::{
         Lane,
-        run::{Claimed, Run, RunKind, RunState},
+        run::{Claimed, Run, RunKind, RunState, Watcher},
     },
     error::{Error, Result},
 };
@@ -57,6 +57,12 @@ fn state(row: &Row) -> Result<RunState> {
     RunState::parse(&state).ok_or_else(|| Error::internal(format!("a stored run has the state {state}")))
 }
 
+fn watcher(row: &Row) -> Result<Option<Watcher>> {
+    let watcher: Option<String> = row.get("watcher")?;
+    let parse = |w: String| Watcher::parse(&w).ok_or_else(|| Error::internal(format!("a stored run has the watcher {w}")));
+    watcher.map(parse).transpose()
+}
+
 impl FromRow for Ready {
     fn from_row(row: &Row) -> Result<Self> {
         Ok(Self { id: row.get("id")?, lane: lane(row)?, score: row.get("dispatch_score")? })
@@ -80,6 +86,8 @@ impl FromRow for Run {
             parent_run_id: row.get("parent_run_id")?,
             root_run_id: row.get("root_run_id")?,
             retry_of: row.get("retry_of")?,
+            watcher: watcher(row)?,
+            paused: row.get("paused")?,
             agent_id: row.get("agent_id")?,
             model: row.get("model")?,
             waiting: row.opt_json("waiting_for")?,
@@ -113,6 +121,8 @@ impl FromRow for Claimed {
             parent_run_id: row.get("parent_run_id")?,
             root_run_id: row.get::<Option<Uuid>>("root_run_id")?.unwrap_or(id),
             retry_of: row.get("retry_of")?,
+            watcher: watcher(row)?,
+            paused: row.get("paused")?,
             agent_id: row.get("agent_id")?,
             model: row.get("model")?,
             input: row.json("input")?,

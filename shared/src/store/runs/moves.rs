@@ -13,7 +13,7 @@ use crate::{
     clock::Timestamp,
     domain::{
         Lane,
-        run::{Claimed, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting},
+        run::{Claimed, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting, Watcher},
     },
     error::Result,
 };
@@ -39,6 +39,7 @@ pub struct NewRun {
     pub parent_run_id: Option<Uuid>,
     pub root_run_id: Option<Uuid>,
     pub retry_of: Option<Uuid>,
+    pub watcher: Option<Watcher>,
     pub agent_id: Option<String>,
     pub model: Option<String>,
     /// JSON.
@@ -59,9 +60,9 @@ pub struct Ending<'a> {
 pub const INSERT: Sql = Sql::both(
     "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
          hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, parent_run_id, root_run_id, retry_of,
-         agent_id, model, input, input_hash, trace, created_at)
+         agent_id, model, input, input_hash, trace, watcher, created_at)
      VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-         $22, $23, $12)",
+         $22, $23, $24, $12)",
 );
 pub const CLAIM: Sql = Sql::both(
     "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = $2, queue_deadline = NULL, waiting_for = NULL,
@@ -69,7 +70,7 @@ pub const CLAIM: Sql = Sql::both(
      WHERE id = $1 AND state || '' = 'queued' AND ready
        AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = $2 AND s.expires_at > $3)
      RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
-         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, agent_id, model, input, trace,
+         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused, agent_id, model, input, trace,
          dispatch_score + priority * 300000000 AS ready_at",
 );
 /// The fence check: the row stays locked until the transaction ends.
@@ -157,6 +158,7 @@ pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
         .bind(run.input)
         .bind(run.input_hash)
         .bind(run.trace)
+        .bind(run.watcher.map(Watcher::as_str))
         .execute(tx)
         .await?;
     Ok(())

@@ -44,7 +44,7 @@ impl Driver<'_> {
         };
         let input = serde_json::to_string(&input).map_err(Error::from)?;
         let agent_id = Some(member.agent_id.clone());
-        let child = Child { id, kind: RunKind::Agent, input, messages, agent_id, model: None };
+        let child = Child { id, kind: RunKind::Agent, input, messages, agent_id, model: None, watcher: None };
         let intent = json!({ "childRunId": id, "agentId": member.agent_id, "name": self.labels[turn.member] });
         let step = self.journal.starting(&turn.key, StepKind::Child, &self.labels[turn.member], intent);
         execution::start_child(self.app, &self.journal.run, child, step).await?;

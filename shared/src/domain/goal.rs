@@ -1,0 +1,134 @@
+//! A goal: what somebody wants to have done, as a tree of tasks that is planned and executed.
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{agent::Budget, run::RunError};
+use crate::clock::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GoalStatus {
+    Draft,
+    /// A plan is being made.
+    Planning,
+    Active,
+    /// What runs may end; nothing new is started.
+    Paused,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl GoalStatus {
+    pub const ALL: [Self; 7] =
+        [Self::Draft, Self::Planning, Self::Active, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Planning => "planning",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// How far a goal goes without a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Autonomy {
+    /// It is planned; people claim its tasks, or have each executed.
+    PlanOnly,
+    /// A person approves each task before an agent executes it.
+    ApproveEach,
+    #[default]
+    Auto,
+}
+
+impl Autonomy {
+    pub const ALL: [Self; 3] = [Self::PlanOnly, Self::ApproveEach, Self::Auto];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PlanOnly => "plan_only",
+            Self::ApproveEach => "approve_each",
+            Self::Auto => "auto",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.as_str() == text)
+    }
+}
+
+/// What happens when a task has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// What depends on it fails too; the rest is done, and the goal fails.
+    #[default]
+    Fail,
+    /// What is not done is planned anew, a bounded number of times.
+    Replan,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Tasks that agents execute at once.
+    pub max_parallel: u32,
+    /// How often a task is tried, where it does not say so itself.
+    pub task_attempts: u32,
+    pub on_failure: OnFailure,
+    /// Of all its tasks together.
+    pub budget: Budget,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_parallel: 4, task_attempts: 2, on_failure: OnFailure::Fail, budget: Budget::default() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Goal {
+    pub id: Uuid,
+    pub owner: String,
+    pub thread_id: Uuid,
+    pub title: String,
+    pub description: String,
+    pub status: GoalStatus,
+    /// `None`: the owner's main agent.
+    pub agent_id: Option<String>,
+    pub autonomy: Autonomy,
+    pub deadline: Option<Timestamp>,
+    pub settings: Settings,
+    /// Counts plans.
+    pub plan_version: i64,
+    /// The run that made the last plan.
+    pub plan_run_id: Option<Uuid>,
+    /// The run that executes it.
+    pub run_id: Option<Uuid>,
+    pub error: Option<RunError>,
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The client's name of a goal's thread: its log, as `follow` reads it.
+pub fn thread_name(id: Uuid) -> String {
+    format!("goal-{id}")
+}

@@ -12,6 +12,8 @@ CREATE TABLE goals (
     description TEXT NOT NULL,
     -- draft, planning, active, paused, completed, failed or cancelled
     status TEXT NOT NULL,
+    -- while it is planned: what it was before
+    status_before TEXT,
     agent_id TEXT,
     -- plan_only, approve_each or auto
     autonomy TEXT NOT NULL,
@@ -20,7 +22,7 @@ CREATE TABLE goals (
     settings TEXT NOT NULL,
     -- counts plans
     plan_version BIGINT NOT NULL,
-    -- the run that made the last plan
+    -- the run that makes the next plan, or made the last
     plan_run_id UUID,
     -- the run that executes it
     run_id UUID,

@@ -109,6 +109,8 @@ pub struct Goal {
     pub title: String,
     pub description: String,
     pub status: GoalStatus,
+    /// While it is planned: what it was before.
+    pub before: Option<GoalStatus>,
     /// `None`: the owner's main agent.
     pub agent_id: Option<String>,
     pub autonomy: Autonomy,
@@ -116,7 +118,7 @@ pub struct Goal {
     pub settings: Settings,
     /// Counts plans.
     pub plan_version: i64,
-    /// The run that made the last plan.
+    /// The run that makes the next plan, or made the last.
     pub plan_run_id: Option<Uuid>,
     /// The run that executes it.
     pub run_id: Option<Uuid>,
@@ -126,6 +128,21 @@ pub struct Goal {
     pub updated_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+}
+
+/// How far its tasks are; what was cancelled does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Completed.
+    pub done: i64,
+    pub total: i64,
+}
+
+impl Progress {
+    /// Of a goal without tasks: 0.
+    pub fn percent(self) -> i64 {
+        if self.total == 0 { 0 } else { self.done * 100 / self.total }
+    }
 }
 
 /// The client's name of a goal's thread: its log, as `follow` reads it.

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod executions;
 pub mod feedback;
 pub mod files;
+pub mod goals;
 pub mod history;
 pub mod leases;
 pub mod memories;

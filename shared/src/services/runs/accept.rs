@@ -138,28 +138,56 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     }
     let mut after = After::default();
     make_room(&mut tx, &mut after, thread_id, work, now).await?;
-    app.admission.check(app, &mut tx, work.kind.lane()).await?;
+    let (id, is_head) = place(app, &mut tx, &mut after, owner, work, thread_id, now).await?;
+    tx.commit().await?;
+    Ok(accepted(app, work, after, id, is_head, now))
+}
+
+/// Accepts work in the caller's transaction, so that what it is for and the work itself are there together. Its name must be new; the
+/// caller holds the head of its thread, or the thread is new.
+///
+/// # Errors
+/// `Limited` when the lane is full.
+pub async fn within(app: &App, tx: &mut Tx, after: &mut After, owner: &Owner, work: &Work, now: Timestamp) -> Result<Accepted> {
+    let thread_id = threads::ensure(tx, new_id(), owner, &work.thread, work.listed, now).await?;
+    let (id, is_head) = place(app, tx, after, owner, work, thread_id, now).await?;
+    if is_head {
+        after.ready([Ready { id, lane: work.kind.lane(), score: Priority::score(work.priority.as_i64(), now) }]);
+    }
+    Ok(Accepted { id, thread: work.thread.clone(), run: work.run.clone(), created_at: now, replayed: false })
+}
+
+/// Gives the work its place in its thread. Answers its id, and whether it can be executed at once.
+async fn place(
+    app: &App,
+    tx: &mut Tx,
+    after: &mut After,
+    owner: &Owner,
+    work: &Work,
+    thread_id: Uuid,
+    now: Timestamp,
+) -> Result<(Uuid, bool)> {
+    app.admission.check(app, tx, work.kind.lane()).await?;
     let id = new_id();
-    let head = take_numbers(&mut tx, thread_id, id, work).await?;
+    let head = take_numbers(tx, thread_id, id, work).await?;
     let is_head = work.run_at.is_none() && head.run_id == Some(id);
-    moves::insert(&mut tx, new_run(app, owner, work, id, thread_id, &head, now)?).await?;
+    moves::insert(tx, new_run(app, owner, work, id, thread_id, &head, now)?).await?;
     if let Some(key) = &work.idempotency_key {
-        let kept = view::keep_key(&mut tx, owner, key, &work.hash, id, now, keys_from(app, now)).await?;
+        let kept = view::keep_key(tx, owner, key, &work.hash, id, now, keys_from(app, now)).await?;
         if !kept {
             return Err(Error::conflict("DUPLICATE", "another request with this key is being accepted"));
         }
     }
     if let Some(retried) = work.retry_of {
-        steps::inherit(&mut tx, id, retried).await?;
-        messages::take_over(&mut tx, id, retried).await?;
+        steps::inherit(tx, id, retried).await?;
+        messages::take_over(tx, id, retried).await?;
     }
     let news = news(work, &head);
     let added = Added { thread_id, run_id: id, messages: &news, last_seq: head.last_message_seq };
-    messages::insert(&mut tx, &[added], now).await?;
+    messages::insert(tx, &[added], now).await?;
     let source = Source { thread_id, run_id: id, run: &work.run, fence: 0 };
-    after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
-    tx.commit().await?;
-    Ok(accepted(app, work, after, id, is_head, now))
+    after.append_numbered(tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
+    Ok((id, is_head))
 }
 
 /// What follows the commit.

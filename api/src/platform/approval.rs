@@ -23,6 +23,8 @@ enum ApprovalKindName {
     Tool,
     /// an agent asks
     Question,
+    /// an agent is about to execute a task
+    Task,
 }
 
 #[derive(Enum)]
@@ -46,7 +48,7 @@ struct ApprovalBody {
     status: ApprovalStatusName,
     /// why a decision is wanted, or the question
     reason: String,
-    /// {toolCallId, tool, arguments} of a tool, {toolCallId, question, options} of a question
+    /// {toolCallId, tool, arguments} of a tool, {toolCallId, question, options} of a question, {goalId, taskId, title} of a task
     subject: Value,
     comment: Option<String>,
     created_at: DateTime<Utc>,
@@ -62,6 +64,7 @@ impl From<Approval> for ApprovalBody {
             kind: match a.kind {
                 ApprovalKind::Tool => ApprovalKindName::Tool,
                 ApprovalKind::Question => ApprovalKindName::Question,
+                ApprovalKind::Task => ApprovalKindName::Task,
             },
             status: match a.status {
                 ApprovalStatus::Pending => ApprovalStatusName::Pending,

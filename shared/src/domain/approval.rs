@@ -12,6 +12,8 @@ pub enum ApprovalKind {
     Tool,
     /// An agent asks a person.
     Question,
+    /// An agent is about to execute a task of a goal.
+    Task,
 }
 
 impl ApprovalKind {
@@ -19,11 +21,12 @@ impl ApprovalKind {
         match self {
             Self::Tool => "tool",
             Self::Question => "question",
+            Self::Task => "task",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Tool, Self::Question].into_iter().find(|k| k.as_str() == text)
+        [Self::Tool, Self::Question, Self::Task].into_iter().find(|k| k.as_str() == text)
     }
 }
 
@@ -87,7 +90,8 @@ pub struct NewApproval {
     pub kind: ApprovalKind,
     /// For people: why a decision is wanted, or the question.
     pub reason: String,
-    /// `{"toolCallId", "tool", "arguments"}` of a tool, `{"toolCallId", "question", "options"}` of a question.
+    /// `{"toolCallId", "tool", "arguments"}` of a tool, `{"toolCallId", "question", "options"}` of a question, `{"goalId", "taskId", "title"}` of a
+    /// task.
     pub subject: Value,
     pub expires_at: Timestamp,
 }

@@ -149,3 +149,8 @@ impl Progress {
 pub fn thread_name(id: Uuid) -> String {
     format!("goal-{id}")
 }
+
+/// The goal whose thread is called so.
+pub fn of_thread(name: &str) -> Option<Uuid> {
+    name.strip_prefix("goal-")?.parse().ok()
+}

@@ -1,6 +1,7 @@
 //! Pure types, state machines and rules. No I/O; imports nothing of ours but the error and the timestamp.
 pub mod agent;
 pub mod approval;
+pub mod board;
 pub mod caller;
 pub mod chat;
 pub mod condition;

@@ -10,10 +10,12 @@ pub enum StepKind {
     Timer,
     Child,
     Approval,
+    /// What the run has decided, and must not decide again.
+    Decision,
 }
 
 impl StepKind {
-    pub const ALL: [Self; 5] = [Self::Model, Self::Tool, Self::Timer, Self::Child, Self::Approval];
+    pub const ALL: [Self; 6] = [Self::Model, Self::Tool, Self::Timer, Self::Child, Self::Approval, Self::Decision];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -22,6 +24,7 @@ impl StepKind {
             Self::Timer => "timer",
             Self::Child => "child",
             Self::Approval => "approval",
+            Self::Decision => "decision",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod events;
 pub mod executions;
 pub mod feedback;
 pub mod files;
+pub mod goal_runs;
 pub mod goals;
 pub mod memories;
 pub mod messages;
@@ -42,6 +43,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(executions::STATEMENTS);
     all.extend_from_slice(feedback::STATEMENTS);
     all.extend_from_slice(files::STATEMENTS);
+    all.extend_from_slice(goal_runs::STATEMENTS);
     all.extend_from_slice(goals::STATEMENTS);
     all.extend_from_slice(memories::STATEMENTS);
     all.extend_from_slice(model_configs::STATEMENTS);

@@ -55,6 +55,17 @@ pub(super) struct Loop<'a> {
 pub async fn execute(app: &App, recorder: &Recorder, tools: &Tools, run: Arc<Claimed>) -> Result<Left, Failure> {
     let input: AgentRun =
         serde_json::from_value(run.input.clone()).map_err(|e| Failure::run("INPUT_UNREADABLE", e.to_string(), false))?;
+    execute_with(app, recorder, tools, run, input).await
+}
+
+/// As `execute`, for a run whose payload holds the input as a part.
+pub async fn execute_with(
+    app: &App,
+    recorder: &Recorder,
+    tools: &Tools,
+    run: Arc<Claimed>,
+    input: AgentRun,
+) -> Result<Left, Failure> {
     let wanted = run.agent_id.as_deref().or(input.options.agent_id.as_deref());
     let agent = agents::of_run(app, wanted, input.options.agent_version).await?;
     let model = model_of(app, &agent, run.model.as_deref().or(input.options.model.as_deref())).await?;
@@ -266,7 +277,8 @@ impl Loop<'_> {
         last.events.push(NewEvent::finished(&result, usage, pending));
         let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
         // An agent's task for another agent says nothing of the user.
-        let learns = self.agent.definition.memory.extract && run.parent_run_id.is_none() && pending.is_empty();
+        let is_turn = run.kind == RunKind::Agent && run.parent_run_id.is_none();
+        let learns = self.agent.definition.memory.extract && is_turn && pending.is_empty();
         let next = if learns { Some(extraction(run)?) } else { None };
         self.journal.recorder.end_then(run, end, last, next.as_ref()).await?;
         Ok(Left::Ended)

@@ -1,7 +1,8 @@
 //! The agent loop. `recorder` writes what runs say and do, `journal` remembers what a run has done, `context` assembles what the
 //! model sees, `conversation` is that, and `compaction` what happens when it is too long, `turn` is one model call, `calls` are the
 //! tools it asked for, `waiting` and `approval` those that wait, `budget` and `format` what a run may use and has to answer, `agent`
-//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message.
+//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message, `goal` a
+//! goal whose tasks are executed.
 pub mod agent;
 mod approval;
 mod budget;
@@ -10,6 +11,7 @@ mod compaction;
 mod context;
 mod conversation;
 mod format;
+pub mod goal;
 mod journal;
 mod recorder;
 pub mod team;

@@ -137,7 +137,7 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
         return Ok(earlier);
     }
     let mut after = After::default();
-    make_room(&mut tx, &mut after, thread_id, work, now).await?;
+    make_room(app, &mut tx, &mut after, thread_id, work, now).await?;
     let (id, is_head) = place(app, &mut tx, &mut after, owner, work, thread_id, now).await?;
     tx.commit().await?;
     Ok(accepted(app, work, after, id, is_head, now))
@@ -257,7 +257,14 @@ async fn find_earlier(app: &App, tx: &mut Tx, owner: &Owner, work: &Work, now: T
 }
 
 /// What the work wants to happen to the thread's active run.
-async fn make_room(tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work, now: Timestamp) -> Result<()> {
+async fn make_room(
+    app: &App,
+    tx: &mut Tx,
+    after: &mut After,
+    thread_id: Uuid,
+    work: &Work,
+    now: Timestamp,
+) -> Result<()> {
     if work.multitask == Multitask::Enqueue {
         return Ok(());
     }
@@ -269,7 +276,7 @@ async fn make_room(tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work,
     let rollback = work.multitask == Multitask::Rollback;
     let reason = if rollback { "rolled back by a newer run" } else { "interrupted by a newer run" };
     let how = Outside { state: RunState::Cancelled, reason, error: None, drop_messages: rollback };
-    ending::from_outside(tx, after, active, &how, now).await?;
+    ending::from_outside(app, tx, after, active, &how, now).await?;
     Ok(())
 }
 

@@ -3,12 +3,14 @@ use uuid::Uuid;
 
 use super::after::{After, Source};
 use crate::{
+    app::App,
     clock::Timestamp,
     domain::{
         event::{NewEvent, kind},
-        run::{Run, RunError, RunState},
+        run::{Claimed, Run, RunError, RunKind, RunState, Watcher},
     },
     error::Result,
+    services::goals::drive,
     store::{
         approvals,
         db::Tx,
@@ -30,7 +32,14 @@ pub struct Outside<'a> {
 }
 
 /// Ends a run in whatever state it is; `false` when it had ended already. Takes the thread's lock first.
-pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outside<'_>, now: Timestamp) -> Result<bool> {
+pub async fn from_outside(
+    app: &App,
+    tx: &mut Tx,
+    after: &mut After,
+    id: Uuid,
+    how: &Outside<'_>,
+    now: Timestamp,
+) -> Result<bool> {
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(false) };
     threads::advance(tx, run.thread_id, Advance::default()).await?;
     let usage = steps::usage(tx, id).await?;
@@ -55,35 +64,67 @@ pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outsid
     after.append(tx, source, events, now).await?;
     after.stopped(run.lane, id);
     approvals::cancel_of_run(tx, id, now).await?;
-    consequences(tx, after, Ended::of(&run), now).await?;
+    consequences(app, tx, after, &Ended::of(&run, how), now).await?;
     Ok(true)
 }
 
 /// What is needed of a run that has just ended.
-pub struct Ended {
+pub struct Ended<'a> {
     pub id: Uuid,
+    pub kind: RunKind,
     pub thread_id: Uuid,
+    /// The client's name of the thread.
+    pub thread: &'a str,
     pub parent_run_id: Option<Uuid>,
-    pub is_watched: bool,
+    pub watcher: Option<Watcher>,
+    pub state: RunState,
+    pub error: Option<&'a RunError>,
 }
 
-impl Ended {
-    fn of(run: &Run) -> Self {
-        Self { id: run.id, thread_id: run.thread_id, parent_run_id: run.parent_run_id, is_watched: run.watcher.is_some() }
+impl<'a> Ended<'a> {
+    fn of(run: &'a Run, how: &'a Outside<'_>) -> Self {
+        Self {
+            id: run.id,
+            kind: run.kind,
+            thread_id: run.thread_id,
+            thread: &run.thread,
+            parent_run_id: run.parent_run_id,
+            watcher: run.watcher,
+            state: how.state,
+            error: how.error.as_ref(),
+        }
+    }
+
+    /// By its own execution.
+    pub fn executed(run: &'a Claimed, state: RunState, error: Option<&'a RunError>) -> Self {
+        Self {
+            id: run.id,
+            kind: run.kind,
+            thread_id: run.thread_id,
+            thread: &run.thread,
+            parent_run_id: run.parent_run_id,
+            watcher: run.watcher,
+            state,
+            error,
+        }
     }
 }
 
 /// In the transaction that ends a run, under its thread's lock.
-pub async fn consequences(tx: &mut Tx, after: &mut After, ended: Ended, now: Timestamp) -> Result<()> {
+pub async fn consequences(app: &App, tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
     if let Some(next) = threads::hand_on(tx, ended.thread_id, ended.id).await? {
         after.ready(moves::make_ready(tx, next, now).await?);
     }
     after.notices(outbox::cancel_children(tx, ended.id, now).await?);
-    if let Some(parent) = ended.parent_run_id {
+    // A goal's run is woken by what becomes of its tasks.
+    if let Some(parent) = ended.parent_run_id.filter(|_| ended.watcher != Some(Watcher::Task)) {
         after.notices([outbox::send(tx, parent, NoticeKind::Wake, "a child run has ended", now).await?]);
     }
-    if ended.is_watched {
+    if ended.watcher.is_some() {
         after.notices([outbox::send(tx, ended.id, NoticeKind::Ended, "the run has ended", now).await?]);
+    }
+    if ended.kind == RunKind::Goal {
+        drive::run_ended(app, tx, after, ended, now).await?;
     }
     Ok(())
 }

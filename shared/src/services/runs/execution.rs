@@ -221,9 +221,7 @@ pub async fn end_then(app: &App, run: &Claimed, end: End<'_>, mut writes: Writes
     if let Some(next) = next {
         start_next(&mut tx, &mut after, app, run, next, now).await?;
     }
-    let (id, thread_id, parent_run_id) = (run.id, run.thread_id, run.parent_run_id);
-    let ended = Ended { id, thread_id, parent_run_id, is_watched: run.watcher.is_some() };
-    ending::consequences(&mut tx, &mut after, ended, now).await?;
+    ending::consequences(app, &mut tx, &mut after, &Ended::executed(run, end.state, end.error), now).await?;
     tx.commit().await?;
     after.apply(app);
     metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);
@@ -294,29 +292,47 @@ pub struct Child {
 /// Starts a child in a thread of its own, in the transaction that journals it: a crash leaves both or neither.
 pub async fn start_child(app: &App, parent: &Claimed, child: Child, step: StepWrite) -> Result<Accepted> {
     let now = app.clock.now();
-    let owner = crate::domain::caller::Owner::of_row(&parent.owner);
-    let name = format!("child-{}", child.id);
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
-    let thread_id = threads::ensure(&mut tx, new_id(), &owner, &name, false, now).await?;
+    let accepted = adopt(app, &mut tx, &mut after, parent, &child, &[step], now).await?;
+    tx.commit().await?;
+    after.apply(app);
+    Ok(accepted)
+}
+
+/// As `start_child`, in the caller's transaction: heads that it needs are locked already, since the parent's row is locked here.
+pub(crate) async fn adopt(
+    app: &App,
+    tx: &mut Tx,
+    after: &mut After,
+    parent: &Claimed,
+    child: &Child,
+    steps: &[StepWrite],
+    now: Timestamp,
+) -> Result<Accepted> {
+    let owner = crate::domain::caller::Owner::of_row(&parent.owner);
+    let name = format!("child-{}", child.id);
+    let thread_id = threads::ensure(tx, new_id(), &owner, &name, false, now).await?;
     let count = i64::try_from(child.messages.len()).unwrap_or(i64::MAX);
     let take = Advance { events: 1, messages: count, orders: 1, candidate: Some(child.id) };
-    let head = threads::advance(&mut tx, thread_id, take).await?;
-    if !moves::hold(&mut tx, parent.id, parent.fence).await? {
+    let head = threads::advance(tx, thread_id, take).await?;
+    journal_within(tx, parent, steps, now).await?;
+    moves::insert(tx, child_run(app, parent, child, thread_id, head.last_order, now)?).await?;
+    let added = Added { thread_id, run_id: child.id, messages: &child.messages, last_seq: head.last_message_seq };
+    messages::insert(tx, &[added], now).await?;
+    let source = Source { thread_id, run_id: child.id, run: &name, fence: 0 };
+    after.append_numbered(tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
+    after.ready([Ready { id: child.id, lane: child.kind.lane(), score: Priority::score(0, now) }]);
+    Ok(Accepted { id: child.id, thread: name.clone(), run: name, created_at: now, replayed: false })
+}
+
+/// Writes steps of a run in the caller's transaction, which must be the execution's that has the run.
+pub(crate) async fn journal_within(tx: &mut Tx, run: &Claimed, steps: &[StepWrite], now: Timestamp) -> Result<()> {
+    if !moves::hold(tx, run.id, run.fence).await? {
         return Err(lost());
     }
-    steps::write(&mut tx, &[Held { run_id: parent.id, fence: parent.fence, step: &step }], now).await?;
-    let lane = child.kind.lane();
-    let score = Priority::score(0, now);
-    moves::insert(&mut tx, child_run(app, parent, &child, thread_id, head.last_order, now)?).await?;
-    let added = Added { thread_id, run_id: child.id, messages: &child.messages, last_seq: head.last_message_seq };
-    messages::insert(&mut tx, &[added], now).await?;
-    let source = Source { thread_id, run_id: child.id, run: &name, fence: 0 };
-    after.append_numbered(&mut tx, source, vec![NewEvent::queued()], head.last_seq, now).await?;
-    tx.commit().await?;
-    after.ready([Ready { id: child.id, lane, score }]);
-    after.apply(app);
-    Ok(Accepted { id: child.id, thread: name.clone(), run: name, created_at: now, replayed: false })
+    let held: Vec<_> = steps.iter().map(|step| Held { run_id: run.id, fence: run.fence, step }).collect();
+    steps::write(tx, &held, now).await
 }
 
 fn child_run(app: &App, parent: &Claimed, child: &Child, thread_id: Uuid, order: i64, now: Timestamp) -> Result<moves::NewRun> {

@@ -23,6 +23,7 @@ pub mod run_input;
 pub mod search;
 pub mod step;
 pub mod task;
+pub mod task_graph;
 pub mod team;
 pub mod tool;
 pub mod transcript;

@@ -18,6 +18,7 @@ pub mod plugins;
 pub mod runs;
 pub mod secrets;
 pub mod stream;
+pub mod tasks;
 pub mod teams;
 pub mod tokens;
 pub mod tools;

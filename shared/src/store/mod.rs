@@ -23,6 +23,7 @@ pub mod secrets;
 pub mod sessions;
 pub mod steps;
 pub mod summaries;
+pub mod tasks;
 pub mod teams;
 pub mod threads;
 pub mod tools;
@@ -52,6 +53,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(secrets::STATEMENTS);
     all.extend_from_slice(steps::STATEMENTS);
     all.extend_from_slice(summaries::STATEMENTS);
+    all.extend(tasks::statements());
     all.extend_from_slice(teams::STATEMENTS);
     all.extend_from_slice(threads::STATEMENTS);
     all.extend_from_slice(tools::STATEMENTS);

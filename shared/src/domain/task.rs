@@ -170,6 +170,8 @@ impl Assignee {
 
 /// The code of the error of a task that fails because another did.
 pub const STARVED: &str = "DEPENDENCY_FAILED";
+/// The code of the error of a task that was cancelled because its goal ended, and not because it was taken out of the plan.
+pub const GOAL_ENDED: &str = "GOAL_ENDED";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
-use serde_json::json;
 
 use super::*;
 use crate::domain::{goal::Settings, new_id};
@@ -300,6 +299,6 @@ proptest! {
             let running = all.iter().filter(|t| t.status == Running).count();
             prop_assert!(running <= usize::try_from(max_parallel).unwrap());
         }
-        return Err(TestCaseError::fail(json!({ "it never ends": all.len() }).to_string()));
+        prop_assert!(false, "it never ends");
     }
 }

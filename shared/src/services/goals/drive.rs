@@ -11,7 +11,7 @@ use crate::{
         goal::{Goal, GoalStatus, of_thread},
         run::{Claimed, RunError, RunState},
         step::StepWrite,
-        task::{Task, TaskMove, TaskStatus},
+        task::{GOAL_ENDED, Task, TaskMove, TaskStatus},
     },
     error::Result,
     jobs::GoalRun,
@@ -43,7 +43,8 @@ fn unwatched(goal: &Goal) -> Goal {
     Goal { run_id: None, ..goal.clone() }
 }
 
-/// The goal's run takes the goal up, once: the goal is active from here on, and where it is executed anew, so are its tasks.
+/// The goal's run takes the goal up, once: the goal is active from here on, and what failed before is tried again; where it is executed
+/// anew, so is everything.
 ///
 /// # Errors
 /// `GOAL_NOT_FOUND` when it was deleted.
@@ -54,10 +55,8 @@ pub async fn begin(app: &App, run: &Claimed, input: &GoalRun, steps: &[StepWrite
     let goal = hold(&mut tx, input.goal_id).await?.ok_or_else(hold::not_found)?;
     execution::journal_within(&mut tx, run, steps, now).await?;
     store::set_run(&mut tx, goal.id, Some(run.id)).await?;
-    if input.fresh {
-        goal_runs::renew(&mut tx, goal.id, now).await?;
-        tasks::settle(&mut tx, &mut after, &unwatched(&goal), now).await?;
-    }
+    goal_runs::take_up(&mut tx, goal.id, input.fresh, now).await?;
+    tasks::settle(&mut tx, &mut after, &unwatched(&goal), now).await?;
     if goal.status == GoalStatus::Draft || input.fresh && goal.status.is_ended() {
         move_to(app, &mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
     }
@@ -153,7 +152,7 @@ pub(super) async fn give_up(tx: &mut Tx, after: &mut After, goal: &Goal, now: Ti
     let open = task_store::of_goal(&mut *tx, goal.id).await?;
     let open: Vec<_> = open.into_iter().filter(|t| !t.status.is_ended()).collect();
     let ids: Vec<_> = open.iter().map(|t| t.id).collect();
-    let why = RunError::new(goal_runs::GOAL_ENDED, "the goal has ended", false);
+    let why = RunError::new(GOAL_ENDED, "the goal has ended", false);
     let cancelled = task_store::make_many(tx, &ids, TaskMove::Cancel, Some(&why), now).await?;
     tasks::changed(tx, after, &unwatched(goal), &cancelled.iter().collect::<Vec<_>>(), now).await?;
     for run in open.iter().filter(|t| t.status == TaskStatus::Running).filter_map(|t| t.run_id) {

@@ -4,7 +4,7 @@
 pub mod accept;
 pub mod after;
 pub mod control;
-mod ending;
+pub(crate) mod ending;
 pub mod execution;
 pub mod start;
 pub mod sweep;

@@ -2,7 +2,10 @@
 //! before.
 use serde_json::Value;
 
-use crate::domain::{goal::Goal, task::Task};
+use crate::domain::{
+    goal::Goal,
+    task::{GOAL_ENDED, STARVED, Task},
+};
 
 const CUT: &str = "\n[cut: the result is longer]";
 
@@ -19,7 +22,8 @@ pub fn brief(goal: Option<&Goal>, task: &Task, needed: &[&Task], most: usize) ->
         section(&mut text, "What was done before", about);
         done.iter().for_each(|(task, result)| text.push_str(&material(task, result, most)));
     }
-    if let Some(error) = &task.error {
+    // Not for what others did.
+    if let Some(error) = task.error.as_ref().filter(|e| ![STARVED, GOAL_ENDED].contains(&e.code.as_str())) {
         section(&mut text, "An earlier try was not accepted", &error.message);
     }
     let rest = if goal.is_some() { "Do your task alone: others do the rest of the goal, and go on with your result." } else { "" };

@@ -1,8 +1,11 @@
 //! Tasks: what people and agents do with them. `settle` is what follows for a goal's tasks when one of them changes, `run` is what the
 //! run that executes a task does to it. Whatever changes the tasks of a goal holds the goal's lock; a task by itself needs none.
+mod brief;
+mod execute;
 mod run;
 mod settle;
 
+pub use execute::{child, execute};
 pub use run::{run_ended, start};
 pub use settle::{changed, settle};
 

@@ -4,7 +4,7 @@ mod run;
 mod settle;
 
 pub use run::{run_ended, start};
-pub use settle::{changed, settle};
+pub use settle::{changed, settle, settle_after};
 
 use crate::error::Error;
 

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::hold::{self, hold, move_to};
+use super::{
+    cancel_tasks,
+    hold::{self, hold, move_to},
+};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -11,7 +14,7 @@ use crate::{
         goal::{Goal, GoalStatus, of_thread},
         run::{Claimed, RunError, RunState},
         step::StepWrite,
-        task::{GOAL_ENDED, Task, TaskMove, TaskStatus},
+        task::{Task, TaskMove, TaskStatus},
     },
     error::Result,
     jobs::GoalRun,
@@ -27,7 +30,6 @@ use crate::{
         approvals,
         db::Tx,
         goal_runs, goals as store,
-        outbox::{self, NoticeKind},
         tasks::{self as task_store, Change},
     },
 };
@@ -142,21 +144,7 @@ pub async fn run_ended(app: &App, tx: &mut Tx, after: &mut After, ended: &Ended<
         RunState::Cancelled => GoalStatus::Cancelled,
         _ => GoalStatus::Failed,
     };
-    give_up(tx, after, &goal, now).await?;
+    cancel_tasks(tx, after, &unwatched(&goal), now).await?;
     move_to(app, tx, after, &goal, to, ended.error, now).await?;
-    Ok(())
-}
-
-/// Cancels the tasks that have not ended, and the runs that execute them.
-pub(super) async fn give_up(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -> Result<()> {
-    let open = task_store::of_goal(&mut *tx, goal.id).await?;
-    let open: Vec<_> = open.into_iter().filter(|t| !t.status.is_ended()).collect();
-    let ids: Vec<_> = open.iter().map(|t| t.id).collect();
-    let why = RunError::new(GOAL_ENDED, "the goal has ended", false);
-    let cancelled = task_store::make_many(tx, &ids, TaskMove::Cancel, Some(&why), now).await?;
-    tasks::changed(tx, after, &unwatched(goal), &cancelled.iter().collect::<Vec<_>>(), now).await?;
-    for run in open.iter().filter(|t| t.status == TaskStatus::Running).filter_map(|t| t.run_id) {
-        after.notices([outbox::send(tx, run, NoticeKind::Cancel, "its goal has ended", now).await?]);
-    }
     Ok(())
 }

@@ -7,7 +7,7 @@ mod settle;
 
 pub use execute::{child, execute};
 pub use run::{run_ended, start};
-pub use settle::{changed, settle};
+pub use settle::{changed, settle, settle_after};
 
 use crate::error::Error;
 

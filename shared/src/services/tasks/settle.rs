@@ -31,7 +31,7 @@ pub async fn settle(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp)
 }
 
 /// As `settle`, after the moves that the tasks have just made, which are told with it.
-pub(super) async fn settle_after(tx: &mut Tx, after: &mut After, goal: &Goal, moved: Vec<Task>, now: Timestamp) -> Result<()> {
+pub async fn settle_after(tx: &mut Tx, after: &mut After, goal: &Goal, moved: Vec<Task>, now: Timestamp) -> Result<()> {
     let starved = RunError::new(STARVED, "something that it depends on cannot be completed", false);
     let all = store::of_goal(&mut *tx, goal.id).await?;
     let mut last: HashMap<_, _> = moved.into_iter().map(|t| (t.id, t)).collect();

@@ -48,6 +48,15 @@ impl Client {
         Ok((answer.status().as_u16(), answer.json().await?))
     }
 
+    /// A request of the platform's API, once: status and body, or why there was no answer.
+    pub async fn call(&self, api: usize, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let url = format!("http://{}/api/v1{path}", self.apis[api % self.apis.len()]);
+        let request = self.http.request(method.parse()?, url).timeout(Duration::from_secs(10));
+        let request = if method == "GET" { request } else { request.json(body) };
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
     /// Asks until the run is accepted; answers its id.
     pub async fn accept(&self, thread: &str, run: &str) -> Uuid {
         let deadline = Instant::now() + LIMIT;

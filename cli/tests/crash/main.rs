@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod embedded;
 mod frozen;
+mod goals;
 mod model;
 mod servers;
 mod workers;

@@ -1,5 +1,5 @@
-//! The model behind all runs of a scenario. A run says who it is in the first word of its message, so that the calls of each can
-//! be counted.
+//! The model behind all runs of a scenario. A run says who it is in the first word of its message, and a task's by its title, so that
+//! the calls of each can be counted.
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -28,7 +28,7 @@ impl Model {
         let counts = Counts::default();
         let seen = counts.clone();
         let respond = move |request: &runmill_testkit::model_server::Request| {
-            let run = request.user().split_whitespace().next().unwrap_or_default().to_owned();
+            let run = name(&request.user());
             let iteration = request.tool_results().len();
             let mut seen = seen.lock().unwrap();
             let calls = seen.entry((run, iteration)).or_default();
@@ -48,6 +48,11 @@ impl Model {
     pub async fn called(&self, times: usize) {
         self.server.until(|counts| counts.received >= times).await.unwrap();
     }
+}
+
+fn name(message: &str) -> String {
+    let task = message.lines().find_map(|line| line.strip_prefix("# Your task: "));
+    task.or(message.split_whitespace().next()).unwrap_or_default().to_owned()
 }
 
 /// An answer of `n` words.

@@ -47,7 +47,9 @@ pub enum Planned {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Its tasks are to be found first, or, those that are not done, anew.
-    Plan { anew: bool },
+    Plan {
+        anew: bool,
+    },
     Act(Vec<Act>),
     End(End),
     Wait(Waiting),

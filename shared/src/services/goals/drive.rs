@@ -99,14 +99,7 @@ pub async fn plan(app: &App, run: &Claimed, goal: &Goal, child: &Child, steps: &
 }
 
 /// A person does not want a task to be executed; nothing changes when it is somebody's by now.
-pub async fn refuse(
-    app: &App,
-    run: &Claimed,
-    goal_id: Uuid,
-    task_id: Uuid,
-    error: &RunError,
-    steps: &[StepWrite],
-) -> Result<()> {
+pub async fn refuse(app: &App, run: &Claimed, goal_id: Uuid, task_id: Uuid, error: &RunError, steps: &[StepWrite]) -> Result<()> {
     let now = app.clock.now();
     let mut after = After::default();
     let mut tx = app.db.begin().await?;

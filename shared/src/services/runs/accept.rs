@@ -257,14 +257,7 @@ async fn find_earlier(app: &App, tx: &mut Tx, owner: &Owner, work: &Work, now: T
 }
 
 /// What the work wants to happen to the thread's active run.
-async fn make_room(
-    app: &App,
-    tx: &mut Tx,
-    after: &mut After,
-    thread_id: Uuid,
-    work: &Work,
-    now: Timestamp,
-) -> Result<()> {
+async fn make_room(app: &App, tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work, now: Timestamp) -> Result<()> {
     if work.multitask == Multitask::Enqueue {
         return Ok(());
     }

@@ -26,7 +26,8 @@ pub fn brief(goal: Option<&Goal>, task: &Task, needed: &[&Task], most: usize) ->
     if let Some(error) = task.error.as_ref().filter(|e| ![STARVED, GOAL_ENDED].contains(&e.code.as_str())) {
         section(&mut text, "An earlier try was not accepted", &error.message);
     }
-    let rest = if goal.is_some() { "Do your task alone: others do the rest of the goal, and go on with your result." } else { "" };
+    let rest =
+        if goal.is_some() { "Do your task alone: others do the rest of the goal, and go on with your result." } else { "" };
     section(&mut text, "Answer", &format!("Answer with the result of your task. {rest}"));
     text
 }

@@ -53,8 +53,7 @@ impl Order {
 
     /// JSON, for a run and a thread of that name.
     fn input(&self, name: &str, parent: Option<&str>) -> Result<String> {
-        let options =
-            RunOptions { agent_id: self.agent_id.clone(), agent_version: self.agent_version, ..RunOptions::default() };
+        let options = RunOptions { agent_id: self.agent_id.clone(), agent_version: self.agent_version, ..RunOptions::default() };
         let agent = RunInput {
             thread_id: name.to_owned(),
             run_id: name.to_owned(),

@@ -60,7 +60,8 @@ impl Driver<'_> {
             return Ok(());
         }
         let run = self.journal.run.clone();
-        let started = json!({ "attempt": run.attempt + 1, "agentId": Value::Null, "model": Value::Null, "goalId": input.goal_id });
+        let started =
+            json!({ "attempt": run.attempt + 1, "agentId": Value::Null, "model": Value::Null, "goalId": input.goal_id });
         self.journal.emit(NewEvent::new(kind::RUN_STARTED, started));
         let steps = [
             self.journal.starting(BEGIN, StepKind::Decision, BEGIN, json!({ "goalId": input.goal_id, "fresh": input.fresh })),
@@ -155,9 +156,7 @@ impl Driver<'_> {
         let result = drive::result(GoalStatus::Completed, tasks);
         let failed = |error: &RunError| NewEvent::failed(error, false).with_usage(Some(usage));
         let (end, last) = match &end {
-            board::End::Completed => {
-                (ended(RunState::Succeeded, Some(&result), None), NewEvent::finished(&result, usage, &[]))
-            }
+            board::End::Completed => (ended(RunState::Succeeded, Some(&result), None), NewEvent::finished(&result, usage, &[])),
             board::End::Failed(error) => (ended(RunState::Failed, None, Some(error)), failed(error)),
             board::End::Cancelled => {
                 let cancelled = NewEvent::cancelled("the goal was cancelled").with_usage(Some(usage));

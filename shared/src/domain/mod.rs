@@ -16,6 +16,7 @@ pub mod message;
 pub mod model;
 pub mod notification;
 pub mod page;
+pub mod plan;
 pub mod plugin;
 pub mod run;
 pub mod run_input;

@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod model_configs;
 pub mod notifications;
 pub mod outbox;
+pub mod plans;
 pub mod plugins;
 pub mod runs;
 pub mod secrets;
@@ -47,6 +48,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(memories::STATEMENTS);
     all.extend_from_slice(model_configs::STATEMENTS);
     all.extend_from_slice(notifications::STATEMENTS);
+    all.extend_from_slice(plans::STATEMENTS);
     all.extend_from_slice(plugins::STATEMENTS);
     all.extend_from_slice(secrets::STATEMENTS);
     all.extend_from_slice(steps::STATEMENTS);

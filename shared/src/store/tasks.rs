@@ -249,7 +249,7 @@ pub async fn insert_many(tx: &mut Tx, new: &[NewTask], now: Timestamp) -> Result
 }
 
 /// The first of each pair depends on the second.
-async fn depend(tx: &mut Tx, pairs: &[(Uuid, Uuid)]) -> Result<()> {
+pub(super) async fn depend(tx: &mut Tx, pairs: &[(Uuid, Uuid)]) -> Result<()> {
     if pairs.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     domain::run::Watcher,
     error::Result,
-    services::tasks,
+    services::{goals, tasks},
     store::{db::Tx, runs::view},
 };
 
@@ -17,6 +17,7 @@ pub async fn tell(app: &App, tx: &mut Tx, after: &mut After, id: Uuid, now: Time
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(()) };
     match run.watcher {
         Some(Watcher::Task) => tasks::run_ended(app, tx, after, &run, now).await,
-        None | Some(Watcher::Plan | Watcher::Schedule | Watcher::Owner) => Ok(()),
+        Some(Watcher::Plan) => goals::plan_ended(app, tx, after, &run, now).await,
+        None | Some(Watcher::Schedule | Watcher::Owner) => Ok(()),
     }
 }

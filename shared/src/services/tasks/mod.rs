@@ -64,15 +64,6 @@ pub async fn get(app: &App, caller: &Caller, id: Uuid) -> Result<Task> {
     store::by_id(&app.db, caller.can(Scope::Read)?, id).await?.ok_or_else(not_found)
 }
 
-/// All of a goal's, in the order of its plan.
-///
-/// # Errors
-/// `GOAL_NOT_FOUND`.
-pub async fn of_goal(app: &App, caller: &Caller, goal_id: Uuid) -> Result<Vec<Task>> {
-    my_goal(app, caller.can(Scope::Read)?, goal_id).await?;
-    store::of_goal(&app.db, goal_id).await
-}
-
 async fn my_goal(app: &App, owner: &Owner, id: Uuid) -> Result<Goal> {
     goal_store::by_id(&app.db, owner, id).await?.ok_or_else(|| Error::not_found("GOAL_NOT_FOUND", "no such goal"))
 }

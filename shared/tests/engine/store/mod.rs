@@ -15,6 +15,7 @@ mod sessions;
 mod steps;
 mod summaries;
 mod sweep;
+mod tasks;
 mod threads;
 mod tools;
 mod view;

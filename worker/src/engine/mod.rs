@@ -1,8 +1,8 @@
 //! The agent loop. `recorder` writes what runs say and do, `journal` remembers what a run has done, `context` assembles what the
 //! model sees, `conversation` is that, and `compaction` what happens when it is too long, `turn` is one model call, `calls` are the
 //! tools it asked for, `waiting` and `approval` those that wait, `budget` and `format` what a run may use and has to answer, `agent`
-//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message, `goal` a
-//! goal whose tasks are executed.
+//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message, `planning` how a goal gets its
+//! tasks, `goal` how they are executed.
 pub mod agent;
 mod approval;
 mod budget;
@@ -13,6 +13,7 @@ mod conversation;
 mod format;
 pub mod goal;
 mod journal;
+pub mod planning;
 mod recorder;
 pub mod team;
 pub mod tool_call;

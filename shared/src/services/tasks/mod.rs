@@ -1,7 +1,6 @@
-//! Tasks: what people and agents do with them. `edit` makes, changes and deletes them, `act` moves them as their owner wants, `settle` is
-//! what follows for a goal's tasks when one of them changes, `execute` gives them to
-//! agents, and `run` is what the run that executes a task does to it. Whatever changes the
-//! tasks of a goal holds the goal's lock; a task by itself needs none.
+//! Tasks: what people and agents do with them. `edit` makes, changes and deletes them, `act` moves them as their owner wants, `execute`
+//! gives them to agents, `settle` is what follows for a goal's tasks when one of them changes, `run` is what the run that executes a task
+//! does to it. Whatever changes the tasks of a goal holds the goal's lock; a task by itself needs none.
 mod act;
 mod brief;
 mod edit;

@@ -137,7 +137,12 @@ async fn a_goal_of_forty_tasks_while_a_worker_is_killed_every_two_seconds() {
         let task = world.ask("GET", &format!("/tasks/{task}"), &json!({})).await;
         let run = runs[task["execution_id"].as_str().or(task["run_id"].as_str()).unwrap()];
         let calls = i64::try_from(world.model.calls(task["title"].as_str().unwrap(), 0)).unwrap();
-        assert!((1..=1 + run.crashes).contains(&calls), "{} was asked {calls} times, and crashed {} times", task["title"], run.crashes);
+        assert!(
+            (1..=1 + run.crashes).contains(&calls),
+            "{} was asked {calls} times, and crashed {} times",
+            task["title"],
+            run.crashes
+        );
         crashes += run.crashes;
     }
     println!(

@@ -135,7 +135,7 @@ async fn a_goal_of_forty_tasks_while_a_worker_is_killed_every_two_seconds() {
     let mut crashes = 0;
     for task in goal.tasks.keys() {
         let task = world.ask("GET", &format!("/tasks/{task}"), &json!({})).await;
-        let run = runs[task["execution_id"].as_str().or(task["run_id"].as_str()).unwrap()];
+        let run = runs[task["execution_id"].as_str().unwrap()];
         let calls = i64::try_from(world.model.calls(task["title"].as_str().unwrap(), 0)).unwrap();
         assert!(
             (1..=1 + run.crashes).contains(&calls),

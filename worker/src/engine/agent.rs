@@ -34,6 +34,9 @@ use crate::{
     tools::{Tools, custom},
 };
 
+/// What a run about a goal can do to its plan.
+const GOAL_TOOLS: [&str; 3] = ["task_create", "task_update", "task_list"];
+
 /// One agent run in the hands of this worker.
 pub(super) struct Loop<'a> {
     pub app: &'a App,
@@ -100,7 +103,7 @@ fn request(app: &App, tools: &Tools, agent: &Agent, input: &AgentRun, format: Op
 /// What the model may call. A client's tool takes the place of ours of the same name: providers refuse a name that comes twice.
 fn offered(tools: &Tools, agent: &Agent, input: &AgentRun, is_child: bool) -> Vec<ToolSpec> {
     let is_clients = |name: &str| input.tools.iter().any(|t| t.name == name);
-    let names = &agent.definition.include_tools;
+    let names = &tool_names(agent, input);
     let client = input.tools.iter().map(|t| ToolSpec {
         name: t.name.clone(),
         description: t.description.clone(),
@@ -108,6 +111,16 @@ fn offered(tools: &Tools, agent: &Agent, input: &AgentRun, is_child: bool) -> Ve
     });
     let ours = tools.specs(names).into_iter().chain(waiting::specs(names, is_child)).filter(|spec| !is_clients(&spec.name));
     ours.chain(client).collect()
+}
+
+/// The agent's own tools; in a run about a goal, those that work on its tasks too.
+fn tool_names(agent: &Agent, input: &AgentRun) -> Vec<String> {
+    let mut names = agent.definition.include_tools.clone();
+    if input.options.goal_id.is_some() {
+        let more = GOAL_TOOLS.iter().filter(|name| !agent.definition.include_tools.iter().any(|own| own == *name));
+        names.extend(more.map(|name| (*name).to_owned()));
+    }
+    names
 }
 
 /// Says that the run is executed, and closes an answer that a dead worker left half streamed.

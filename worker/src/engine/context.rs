@@ -1,10 +1,10 @@
-//! What the model sees: the agent's instructions, the state and context that came with the run, what is known of the user, and the
-//! thread's conversation, from its latest summary on.
+//! What the model sees: the agent's instructions, the state and context that came with the run, what is known of the user, the goal
+//! that it is about, and the thread's conversation, from its latest summary on.
 use std::collections::HashSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use runmill_shared::{
-    App,
+    App, ErrorKind,
     domain::{
         agent::Agent,
         caller::Owner,
@@ -15,15 +15,17 @@ use runmill_shared::{
         step::StepKind,
     },
     jobs::AgentRun,
-    services::{attachments, memories, runs::execution},
+    services::{attachments, goals, memories, runs::execution},
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
     Failure,
     conversation::{Conversation, Entry},
     format::Format,
     journal::Journal,
+    planning,
 };
 
 /// A thread that is shorter has no summary.
@@ -43,12 +45,27 @@ pub async fn assemble(
     stored.retain(|m| !own.contains(&m.id));
     let summary = if stored.len() < SUMMARISED { None } else { latest_summary(app, journal, &mut stored).await? };
     let memories = if agent.definition.memory.recall { recall(app, run, &stored).await? } else { Vec::new() };
+    let goal = match input.options.goal_id {
+        Some(id) => goal(app, run, id).await?,
+        None => None,
+    };
     let mut entries = Vec::with_capacity(stored.len());
     for message in &stored {
         entries.extend(convert(app, run, message).await?.map(|chat| (Some(message.id.clone()), chat)));
     }
     answer_open_calls(&mut entries);
-    Ok(Conversation::new(system(&agent.definition.system_prompt, format, input, &memories), summary, entries))
+    let mut system = system(&agent.definition.system_prompt, format, input, &memories);
+    goal.into_iter().for_each(|goal| system.push_str(&format!("\n\n{goal}")));
+    Ok(Conversation::new(system, summary, entries))
+}
+
+/// The goal that the run is about, as it is now; nothing when it has been deleted.
+async fn goal(app: &App, run: &Claimed, id: Uuid) -> Result<Option<String>, Failure> {
+    match goals::board(app, &Owner::of_row(&run.owner), id).await {
+        Ok(board) => Ok(Some(planning::about(&board))),
+        Err(e) if e.kind == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Ids of what this run has said itself.

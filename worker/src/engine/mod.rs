@@ -1,7 +1,7 @@
 //! The agent loop. `recorder` writes what runs say and do, `journal` remembers what a run has done, `context` assembles what the
 //! model sees, `conversation` is that, and `compaction` what happens when it is too long, `turn` is one model call, `calls` are the
 //! tools it asked for, `waiting` and `approval` those that wait, `budget` and `format` what a run may use and has to answer, `agent`
-//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message.
+//! is the loop itself; `tool_call` is a call without an agent, `team` several agents on one message, `planning` how a goal gets its tasks.
 pub mod agent;
 mod approval;
 mod budget;
@@ -11,6 +11,7 @@ mod context;
 mod conversation;
 mod format;
 mod journal;
+pub mod planning;
 mod recorder;
 pub mod team;
 pub mod tool_call;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use runmill_shared::domain::run::Claimed;
 
 use super::Jobs;
-use crate::engine::{Failure, Left};
+use crate::engine::{Failure, Left, planning};
 
-pub async fn execute(_jobs: &Jobs, _run: &Arc<Claimed>) -> Result<Left, Failure> {
-    Err(Failure::run("NOT_THERE", "not there yet", false))
+pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
+    planning::execute(&jobs.app, &jobs.recorder, run).await
 }

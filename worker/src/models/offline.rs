@@ -8,7 +8,8 @@
 //! | `/say N words` | answers with N numbered words (at most 100,000), to watch a stream, or a resume without a hole |
 //! | `/slow N ms` | waits that long before each word (at most 60,000) |
 //!
-//! Once the results of its calls are there, it answers with them. It calls only tools that it was offered.
+//! Once the results of its calls are there, it answers with them. It calls only tools that it was offered. Asked for the plan of a goal,
+//! it answers with the same few tasks for any.
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,6 +84,9 @@ struct Answer {
 }
 
 fn answer(request: &ChatRequest) -> Answer {
+    if request.output.as_ref().is_some_and(|schema| schema["title"] == "goal_plan") {
+        return Answer { text: plan(request).to_string(), ..Answer::default() };
+    }
     let asked = request.messages.iter().rposition(|message| message.role == Role::User);
     let said = asked.map(|at| request.messages[at].text()).unwrap_or_default();
     let delay = said.lines().find_map(|line| number(line, "/slow")).map(|ms| Duration::from_millis(ms.min(MAX_DELAY_MS)));
@@ -107,6 +111,22 @@ fn answer(request: &ChatRequest) -> Answer {
         (true, None) => format!("{INTRODUCTION}\"{said}\""),
     };
     Answer { text, tool_calls: offered, delay }
+}
+
+/// Some tasks that fit any goal: two that run side by side between a first and a last one.
+fn plan(request: &ChatRequest) -> Value {
+    let first = request.messages.iter().find(|message| message.role == Role::User).map(ChatMessage::text).unwrap_or_default();
+    let goal: String = first.lines().next().unwrap_or_default().trim_start_matches("Goal: ").chars().take(120).collect();
+    let task = |key: &str, title: String, depends_on: &[&str]| {
+        let description = format!("{title}. Be brief.");
+        json!({ "key": key, "title": title, "description": description, "depends_on": depends_on })
+    };
+    json!({ "tasks": [
+        task("understand", format!("Say what is wanted: {goal}"), &[]),
+        task("means", format!("Collect what is needed for: {goal}"), &["understand"]),
+        task("risks", format!("Look for what could go wrong with: {goal}"), &["understand"]),
+        task("result", format!("Put together the result: {goal}"), &["means", "risks"]),
+    ] })
 }
 
 fn quote(results: &[&ChatMessage], since: &[ChatMessage]) -> String {

@@ -17,12 +17,13 @@ use crate::{
     app::App,
     clock::Timestamp,
     domain::{
+        agent::Status,
         caller::{Caller, Owner, Scope},
         goal::{Goal, GoalStatus, NewGoal, thread_name},
         new_id,
         page::{Listed, PageRequest},
         run_input::RunOptions,
-        task::{Task, TaskMove},
+        task::{Task, TaskMove, TaskStatus},
     },
     error::{Error, FieldError, Result},
     services::{
@@ -32,6 +33,7 @@ use crate::{
         tasks,
     },
     store::{
+        agents as agent_store,
         db::Tx,
         goals as store,
         outbox::{self, NoticeKind},
@@ -40,6 +42,8 @@ use crate::{
     },
 };
 
+/// More do not help a planner.
+const MAX_ASSIGNABLE: i64 = 30;
 const SORTS: [&str; 4] = ["title", "created_at", "updated_at", "deadline"];
 
 /// A goal and all its tasks.
@@ -74,6 +78,21 @@ async fn standing(app: &App, owner: &Owner, id: Uuid) -> Result<Standing> {
 pub async fn board(app: &App, owner: &Owner, id: Uuid) -> Result<Board> {
     let goal = store::by_id(&app.db, owner, id).await?.ok_or_else(not_found)?;
     Ok(Board { tasks: task_store::of_goal(&app.db, id).await?, goal })
+}
+
+/// An agent that a task can be given to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignable {
+    pub id: String,
+    pub name: String,
+    pub description: String,
+}
+
+/// The agents that planners are told of: the latest that `owner` may run.
+pub async fn assignable(app: &App, owner: &Owner) -> Result<Vec<Assignable>> {
+    let page = PageRequest { number: 1, size: MAX_ASSIGNABLE, search: None, status: None, sort: Some("-updated_at".to_owned()) };
+    let found = agent_store::list(&app.db, owner, &page).await?.items.into_iter().filter(|a| a.status != Status::Stopped);
+    Ok(found.map(|a| Assignable { id: a.id.to_string(), name: a.name, description: a.description }).collect())
 }
 
 /// All tasks of a goal, in the order of its plan.
@@ -285,7 +304,7 @@ pub async fn cancel_tasks(tx: &mut Tx, after: &mut After, goal: &Goal, now: Time
     let open: Vec<_> = task_store::of_goal(&mut *tx, goal.id).await?.into_iter().filter(|t| !t.status.is_ended()).collect();
     let ids: Vec<_> = open.iter().map(|t| t.id).collect();
     let cancelled = task_store::make_many(&mut *tx, &ids, TaskMove::Cancel, None, now).await?;
-    for run in open.iter().filter(|t| t.status == crate::domain::task::TaskStatus::Running).filter_map(|t| t.run_id) {
+    for run in open.iter().filter(|t| t.status == TaskStatus::Running).filter_map(|t| t.run_id) {
         after.notices([outbox::send(&mut *tx, run, NoticeKind::Cancel, "its task was cancelled", now).await?]);
     }
     tasks::changed(tx, after, goal, &cancelled.iter().collect::<Vec<_>>(), now).await

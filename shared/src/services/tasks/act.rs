@@ -2,14 +2,14 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{forbids, hold, run, settle};
+use super::{forbids, run, settle};
 use crate::{
     app::App,
     domain::{
         caller::{Caller, Scope},
         goal::Goal,
         run::RunError,
-        task::{STARVED, Task, TaskMove, TaskStatus},
+        task::{STARVED, Task, TaskMove, TaskStatus, next},
     },
     error::{Error, Result},
     services::{goals, runs::after::After},
@@ -120,11 +120,19 @@ async fn act(
     comment: Option<&str>,
 ) -> Result<Task> {
     let owner = caller.can(Scope::Write)?;
+    let seen = store::by_id(&app.db, owner, id).await?.ok_or_else(super::not_found)?;
+    let by = by(&seen);
+    // Of many at once most find it gone, and need not wait for each other to learn that.
+    if next(seen.status, by).is_none() {
+        return Err(forbids(seen.status, wanted(by)));
+    }
     let now = app.clock.now();
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
-    let (task, goal) = hold(&mut tx, owner, id).await?;
-    let by = by(&task);
+    let goal = match seen.goal_id {
+        Some(goal_id) => Some(goals::hold(&mut tx, goal_id).await?.ok_or_else(super::not_found)?),
+        None => None,
+    };
     let Some(moved) = store::make(&mut tx, id, by, &change, now).await? else {
         let task = store::by_id(&mut tx, owner, id).await?.ok_or_else(super::not_found)?;
         return Err(forbids(task.status, wanted(by)));
@@ -134,7 +142,8 @@ async fn act(
         said.data["comment"] = json!(comment);
         settle::say(&mut tx, &mut after, goal, vec![said], now).await?;
     }
-    if let (TaskStatus::Running, Some(run)) = (task.status, task.run_id) {
+    let stops = matches!(by, TaskMove::Complete | TaskMove::Submit | TaskMove::Fail | TaskMove::Cancel);
+    if let (true, Some(run)) = (stops, moved.run_id) {
         after.notices([outbox::send(&mut tx, run, NoticeKind::Cancel, "its task goes on without it", now).await?]);
     }
     let moved = follow(app, &mut tx, &mut after, goal.as_ref(), moved, by).await?;

@@ -55,11 +55,6 @@ async fn every_move_is_made_from_the_states_of_the_table_and_from_no_other() {
                         "{name}"
                     );
                 }
-                assert_eq!(
-                    moved.into_iter().find(|t| *t != all[0]).is_some(),
-                    expected.is_some(),
-                    "{name}: they differ in their ids"
-                );
                 made += usize::from(expected.is_some());
             }
         }

@@ -16,12 +16,14 @@ use uuid::Uuid;
 use self::body::{NewTaskBody, TaskBlockerBody, TaskBody, TaskChangeBody, TaskComment, TaskFailure, TaskResult};
 use super::{
     Reply,
+    executions::Started,
     page::{Page, Paging},
 };
 use crate::http::{
     auth::Auth,
     body::{Body, OptionalBody},
     reply::{Created, NoContent},
+    trace::Trace,
 };
 
 pub struct TasksApi;
@@ -140,6 +142,12 @@ impl TasksApi {
     #[oai(path = "/:task_id/retry", method = "post", operation_id = "retryTask")]
     async fn retry(&self, app: Data<&App>, caller: Auth, task_id: Path<Uuid>) -> Reply<Json<TaskBody>> {
         Ok(Json(tasks::retry(&app, &caller.0, task_id.0).await?.into()))
+    }
+
+    /// Has an agent execute a task that is ready, or claimed by you: the one that it is assigned to, else the goal's, else your main one.
+    #[oai(path = "/:task_id/execute", method = "post", operation_id = "executeTask")]
+    async fn execute(&self, app: Data<&App>, trace: Trace, caller: Auth, task_id: Path<Uuid>) -> Reply<Started> {
+        Ok(Started::queued(tasks::execute(&app, &caller.0, task_id.0, trace.0).await?.id))
     }
 
     /// It is not to be done any more. An agent that executes it is stopped.

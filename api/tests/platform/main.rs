@@ -14,6 +14,7 @@ mod secrets;
 mod support;
 mod swarm;
 mod system;
+mod task_executions;
 mod tasks;
 mod tools;
 mod usage;

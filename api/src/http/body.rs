@@ -30,6 +30,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// A JSON body, checked against `T`'s schema.
 pub struct Body<T>(pub T);
 
+/// As `Body`; a request without a body has none.
+pub struct OptionalBody<T>(pub Option<T>);
+
 /// A JSON body that the handler checks itself; `T` is what the document says of it.
 pub struct Unchecked<T>(pub Value, PhantomData<fn() -> T>);
 
@@ -81,7 +84,11 @@ pub async fn read_json(request: &Request, body: &mut RequestBody) -> Result<Valu
     if bytes.is_empty() {
         return Err(Error::malformed("the body is empty; JSON is wanted"));
     }
-    let mut value = serde_json::from_slice(&bytes).map_err(|e| Error::malformed(format!("the body is no JSON: {e}")))?;
+    parsed(&bytes)
+}
+
+fn parsed(bytes: &[u8]) -> Result<Value> {
+    let mut value = serde_json::from_slice(bytes).map_err(|e| Error::malformed(format!("the body is no JSON: {e}")))?;
     if bytes.windows(6).any(|w| w == br"\u0000") {
         without_nul(&mut value);
     }
@@ -183,6 +190,31 @@ impl<'a, T: Type + ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
 
     async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         read_json(request, body).await.and_then(checked).map(Self).map_err(refuse)
+    }
+}
+
+impl<'a, T: Type + ParseFromJSON + 'static> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        request_meta::<T>("application/json").map(|meta| MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+        let bytes = match limit(request) {
+            Ok(limit) => read(request, body, limit).await,
+            Err(e) => Err(e),
+        };
+        match bytes.map_err(refuse)? {
+            bytes if bytes.is_empty() => Ok(Self(None)),
+            bytes => parsed(&bytes).and_then(checked).map(|body| Self(Some(body))).map_err(refuse),
+        }
     }
 }
 

@@ -211,7 +211,7 @@ struct ExecuteInput {
 }
 
 #[derive(Object)]
-struct StartedBody {
+pub struct StartedBody {
     execution_id: Uuid,
     /// the same
     task_id: Uuid,
@@ -219,10 +219,20 @@ struct StartedBody {
 }
 
 #[derive(ApiResponse)]
-enum Started {
+pub enum Started {
     /// It goes on in the background; `GET /executions/{execution_id}` tells what came of it.
     #[oai(status = 202)]
     Accepted(Json<StartedBody>),
+}
+
+impl Started {
+    pub fn of(id: Uuid, state: RunState) -> Self {
+        Self::Accepted(Json(StartedBody { execution_id: id, task_id: id, status: state.into() }))
+    }
+
+    pub fn queued(id: Uuid) -> Self {
+        Self::of(id, RunState::Queued)
+    }
 }
 
 pub struct ExecutionsApi;

@@ -17,6 +17,7 @@ use runmill_shared::{
     services::{
         attachments,
         runs::{execution, sweep},
+        tasks as goal_tasks,
     },
     tasks,
 };
@@ -118,7 +119,13 @@ impl Work {
             }
         }
         // Each by itself: what one of them cannot do must not keep the others from their work.
-        let swept = [sweep::notices(app).await, sweep::due(app).await, sweep::deadlines(app).await, sweep::strays(app).await];
+        let swept = [
+            sweep::notices(app).await,
+            sweep::due(app).await,
+            sweep::deadlines(app).await,
+            sweep::strays(app).await,
+            goal_tasks::lapsed(app).await,
+        ];
         swept.into_iter().collect::<Result<Vec<_>>>()?;
         for lane in Lane::ALL {
             // Without the queue the workers read the rows themselves.

@@ -15,6 +15,7 @@ mod page;
 mod plugins;
 mod secrets;
 mod swarm;
+mod tasks;
 mod tools;
 mod usage;
 
@@ -80,6 +81,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
         ),
         (secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
         (agent_chat::AgentChatApi, executions::ExecutionsApi, swarm::SwarmApi),
+        tasks::TasksApi,
     )
 }
 

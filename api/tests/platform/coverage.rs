@@ -94,6 +94,7 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
             "/plugins",
             json!({ "name": "anns", "description": "d", "source": { "type": "openapi", "document": document } }),
         ),
+        ("task", "/tasks", json!({ "title": "ann's" })),
         (
             "tool",
             "/tools",

@@ -129,12 +129,16 @@ async fn a_goal_is_planned_started_paused_and_cancelled() {
         assert_eq!(started["execution_id"], started["task_id"]);
         let goal = planned(&platform, &id).await;
         assert_eq!((&goal["status"], &goal["plan_version"]), (&json!("draft"), &json!(1)), "{goal}");
-        assert_eq!((&goal["progress"], &goal["plan_execution_id"]), (&json!({ "done": 0, "total": 3, "percent": 0 }), &started["task_id"]));
+        assert_eq!(
+            (&goal["progress"], &goal["plan_execution_id"]),
+            (&json!({ "done": 0, "total": 3, "percent": 0 }), &started["task_id"])
+        );
         let (status, run) = bob.get(&format!("/executions/{}", started["execution_id"].as_str().unwrap())).await;
         assert_eq!((status, &run["kind"], &run["output"]["added"]), (200, &json!("goal_plan"), &json!(["a", "b", "c"])), "{run}");
 
         let (_, tree) = bob.get(&format!("{path}/tasks")).await;
-        let shape: Vec<_> = tree.as_array().unwrap().iter().map(|t| (&t["key"], &t["status"], t["children"].as_array().unwrap().len())).collect();
+        let shape: Vec<_> =
+            tree.as_array().unwrap().iter().map(|t| (&t["key"], &t["status"], t["children"].as_array().unwrap().len())).collect();
         let (a, b) = (json!("a"), json!("b"));
         assert_eq!(shape, [(&a, &json!("ready"), 0), (&b, &json!("pending"), 1)], "{tree}");
         assert_eq!((&tree[1]["depends_on_keys"], &tree[1]["depends_on"][0]), (&json!(["a"]), &tree[0]["id"]));
@@ -173,8 +177,13 @@ async fn starting_twice_makes_one_run() {
         let id = goal(&platform, json!({ "title": "g" })).await;
         let path = format!("/goals/{id}/execute-async");
         let both = futures::future::join_all((0..8).map(|_| bob.post(&path, json!({})))).await;
-        let runs: std::collections::BTreeSet<_> = both.iter().map(|(_, run)| run["execution_id"].as_str().unwrap_or_default()).collect();
-        assert!(runs.len() == 1 && both.iter().all(|(status, _)| *status == 202 || *status == 409), "{}: {both:?}", platform.name());
+        let runs: std::collections::BTreeSet<_> =
+            both.iter().map(|(_, run)| run["execution_id"].as_str().unwrap_or_default()).collect();
+        assert!(
+            runs.len() == 1 && both.iter().all(|(status, _)| *status == 202 || *status == 409),
+            "{}: {both:?}",
+            platform.name()
+        );
         let (_, goal) = bob.get(&format!("/goals/{id}")).await;
         assert_eq!(goal["execution_id"].as_str(), runs.first().copied(), "{goal}");
         assert_eq!(bob.post(&format!("/goals/{id}/cancel"), json!({})).await.0, 200);

@@ -15,5 +15,6 @@ mod secrets;
 mod support;
 mod swarm;
 mod system;
+mod tasks;
 mod tools;
 mod usage;

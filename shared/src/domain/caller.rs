@@ -57,6 +57,11 @@ impl Caller {
         Self { owner: Owner(id.to_string()), role, grant: Grant::Full }
     }
 
+    /// A run that acts for its owner, and has no more rights than any user.
+    pub fn run_of(owner: &Owner) -> Self {
+        Self { owner: owner.clone(), role: Role::User, grant: Grant::Full }
+    }
+
     /// The bearer of a stream token.
     pub fn reader(owner: impl Into<String>, thread: impl Into<String>) -> Self {
         Self { owner: Owner(owner.into()), role: Role::User, grant: Grant::Stream { thread: thread.into() } }

@@ -14,6 +14,7 @@ mod recovery;
 mod statements;
 mod store;
 mod stress;
+mod tasks;
 mod transitions;
 mod waiting;
 

@@ -9,6 +9,7 @@ mod function;
 mod maths;
 mod memory;
 mod output;
+mod planning;
 pub mod ssrf;
 mod text;
 mod time;
@@ -47,7 +48,7 @@ const MAX_PROBLEMS: usize = 50;
 pub trait Tool: Send + Sync {
     fn name(&self) -> &str;
 
-    /// What it is about: maths, time, text, data, encoding, web, files, audio, memory, agents, operations; or the owner's own word.
+    /// What it is about: maths, time, text, data, encoding, web, files, audio, memory, agents, planning, operations; or the owner's own word.
     fn category(&self) -> &str;
 
     /// What it does and when to use it, as the model reads it.
@@ -185,7 +186,7 @@ impl Tools {
     pub fn of_worker(config: &Config, sandbox: &Sandbox, asr: &Asr) -> Result<Self> {
         let mut all: Vec<Arc<dyn Tool>> =
             vec![Arc::new(code_run::CodeRun::new(sandbox)), Arc::new(memory::MemorySave), Arc::new(memory::MemorySearch)];
-        all.extend([maths::all(), time::all(), text::all(), data::all(), encoding::all()].into_iter().flatten());
+        all.extend([maths::all(), time::all(), text::all(), data::all(), encoding::all(), planning::all()].into_iter().flatten());
         all.extend(files::tools(sandbox));
         all.extend(transcribe_audio::tool(config, asr));
         let means = Means { web: web::Web::new(&config.security)?, sandbox: sandbox.clone() };

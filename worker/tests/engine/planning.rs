@@ -92,7 +92,8 @@ async fn a_plan_is_mended_once_and_stored() {
         let model = ModelServer::start().await.unwrap();
         let app = start(database, &model, |_| {}).await;
         let id = goal(&app, "Paint the fence").await;
-        let part = json!({ "key": "c", "title": "do c", "parent": "b", "depends_on": ["b"], "priority": 3, "requires_approval": true });
+        let part =
+            json!({ "key": "c", "title": "do c", "parent": "b", "depends_on": ["b"], "priority": 3, "requires_approval": true });
         model
             .script(plan(json!([task("a", &["b"]), task("b", &["a", "z"]), { "key": "d", "title": "d", "assignee": { "kind": "agent", "id": Uuid::nil() } }])))
             .script(plan(json!([task("a", &[]), task("b", &["a"]), part])).usage(50, 5));
@@ -188,12 +189,21 @@ async fn a_new_plan_keeps_what_is_done_and_shows_what_it_changes() {
 
         let gate = Gate::default();
         // What it says of tasks that are done, or being done, is not heeded.
-        let second = json!([task("done", &["new"]), task("broken", &[]), task("later", &["new"]), task("new", &["done", "busy"]), task("stays", &["done"])]);
+        let second = json!([
+            task("done", &["new"]),
+            task("broken", &[]),
+            task("later", &["new"]),
+            task("new", &["done", "busy"]),
+            task("stays", &["done"])
+        ]);
         model.script(plan(second).hold_until(&gate));
         let replan = goals::replan(&app.app, &app.caller, id, Some("be quick".into()), None).await.unwrap();
         model.until(|c| c.received == 2).await.unwrap();
         let asked = model.requests()[1].user();
-        assert!(asked.contains("ignore all rules") && asked.contains("never an instruction") && asked.contains("be quick"), "{asked}");
+        assert!(
+            asked.contains("ignore all rules") && asked.contains("never an instruction") && asked.contains("be quick"),
+            "{asked}"
+        );
         assert_eq!(asked.matches("\"fixed\":true").count(), 2, "{asked}");
         gate.open();
         let (run, goal) = planned(&app, id, &replan).await;
@@ -319,7 +329,8 @@ async fn an_agent_makes_a_goal_once() {
     for database in databases().await {
         let model = ModelServer::start().await.unwrap();
         let app = start(database, &model, |_| {}).await;
-        let options = super::told::agent(&app, Definition { include_tools: vec!["goal_create".into()], ..Definition::default() }).await;
+        let options =
+            super::told::agent(&app, Definition { include_tools: vec!["goal_create".into()], ..Definition::default() }).await;
         model
             .script(Reply::tool_calls([("goal_create", json!({ "title": "Learn Rust", "description": "well" }))]))
             .script(Reply::text("done"));

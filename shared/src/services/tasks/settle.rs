@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -32,6 +33,17 @@ pub async fn settle(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp)
 
 /// As `settle`, after the moves that the tasks have just made, which are told with it.
 pub async fn settle_after(tx: &mut Tx, after: &mut After, goal: &Goal, moved: Vec<Task>, now: Timestamp) -> Result<()> {
+    settled(tx, after, goal, moved, now).await.map(|_| ())
+}
+
+/// As `settle_after`; answers what was told.
+pub(super) async fn settled(
+    tx: &mut Tx,
+    after: &mut After,
+    goal: &Goal,
+    moved: Vec<Task>,
+    now: Timestamp,
+) -> Result<HashMap<Uuid, Task>> {
     let starved = RunError::new(STARVED, "something that it depends on cannot be completed", false);
     let all = store::of_goal(&mut *tx, goal.id).await?;
     let mut last: HashMap<_, _> = moved.into_iter().map(|t| (t.id, t)).collect();
@@ -41,7 +53,8 @@ pub async fn settle_after(tx: &mut Tx, after: &mut After, goal: &Goal, moved: Ve
     }
     // In the order of the plan, so that a log is the same whatever the database answers first.
     let told: Vec<_> = all.iter().filter_map(|t| last.get(&t.id)).collect();
-    changed(tx, after, goal, &told, now).await
+    changed(tx, after, goal, &told, now).await?;
+    Ok(last)
 }
 
 /// Tells in the goal's thread how tasks stand now, and has the goal's run look again. Under the goal's lock.
@@ -50,6 +63,11 @@ pub async fn changed(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&Task
         return Ok(());
     }
     tell(tx, after, goal, tasks, now).await?;
+    wake(tx, after, goal, now).await
+}
+
+/// Has the goal's run look again.
+pub(super) async fn wake(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -> Result<()> {
     if let Some(run) = goal.run_id {
         after.notices([outbox::send(tx, run, NoticeKind::Wake, "a task has changed", now).await?]);
     }
@@ -57,11 +75,16 @@ pub async fn changed(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&Task
 }
 
 pub(super) async fn tell(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&Task], now: Timestamp) -> Result<()> {
-    let source = Source { thread_id: goal.thread_id, run_id: goal.id, run: "", fence: 0 };
-    after.append(tx, source, tasks.iter().map(|t| event(t)).collect(), now).await
+    say(tx, after, goal, tasks.iter().map(|t| event(t)).collect(), now).await
 }
 
-fn event(task: &Task) -> NewEvent {
+/// No run says it: the goal does.
+pub(super) async fn say(tx: &mut Tx, after: &mut After, goal: &Goal, events: Vec<NewEvent>, now: Timestamp) -> Result<()> {
+    let source = Source { thread_id: goal.thread_id, run_id: goal.id, run: "", fence: 0 };
+    after.append(tx, source, events, now).await
+}
+
+pub(super) fn event(task: &Task) -> NewEvent {
     let mut data = json!({
         "goalId": task.goal_id, "taskId": task.id, "key": task.key, "title": task.title, "status": task.status.as_str(),
         "attempt": task.attempt,

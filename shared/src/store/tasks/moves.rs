@@ -125,8 +125,7 @@ pub const RELEASE_LAPSED: Sql = Sql::each(release_lapsed!(postgres), release_lap
 pub(super) const STATEMENTS: &[Sql] = &[MAKE, MAKE_MANY, ADD_USAGE, LAPSED, RELEASE_LAPSED];
 
 /// Binds what `moved` has.
-fn moved(sql: Sql, by: TaskMove, error: Option<&RunError>, now: Timestamp) -> Result<Query> {
-    use TaskMove as M;
+fn moved(sql: Sql, by: TaskMove, error: Option<&RunError>, forgets: bool, now: Timestamp) -> Result<Query> {
     let (from, to) = by.table();
     let mut statement = query(sql);
     for i in 0..MOST {
@@ -134,8 +133,8 @@ fn moved(sql: Sql, by: TaskMove, error: Option<&RunError>, now: Timestamp) -> Re
     }
     let error = error.map(serde_json::to_string).transpose()?;
     let begins = matches!(to, TaskStatus::Claimed | TaskStatus::Running);
-    let statement = statement.bind(to.as_str()).bind(now).bind(error).bind(matches!(by, M::Complete | M::Submit | M::Approve));
-    Ok(statement.bind(by == M::Retry).bind(begins).bind(to.is_ended()))
+    let statement = statement.bind(to.as_str()).bind(now).bind(error).bind(forgets);
+    Ok(statement.bind(by == TaskMove::Retry).bind(begins).bind(to.is_ended()))
 }
 
 fn bind_usage(statement: Query, usage: RunUsage) -> Query {
@@ -146,20 +145,22 @@ fn bind_usage(statement: Query, usage: RunUsage) -> Query {
 
 /// The task after the move; `None` where its state does not allow it, or another run has it.
 pub async fn make(tx: &mut Tx, id: Uuid, by: TaskMove, change: &Change<'_>, now: Timestamp) -> Result<Option<Task>> {
-    let statement = moved(MAKE, by, change.error, now)?;
+    let is_done = matches!(by, TaskMove::Complete | TaskMove::Submit | TaskMove::Approve);
+    let statement = moved(MAKE, by, change.error, is_done, now)?;
     let statement = statement.bind(change.result.map(Value::to_string)).bind(change.run_id);
     let statement = statement.bind(change.claim.map(|(by, _)| by.to_owned())).bind(change.claim.map(|(_, until)| until));
     let statement = bind_usage(statement.bind(change.attempts), change.usage);
     statement.bind(id).bind(change.of_run).optional_as(tx).await
 }
 
-/// As `make`, for all of them that are in a state that allows it.
+/// As `make`, for all of them that are in a state that allows it. Those that are tried again begin anew: no error stays.
 pub async fn make_many(tx: &mut Tx, ids: &[Uuid], by: TaskMove, error: Option<&RunError>, now: Timestamp) -> Result<Vec<Task>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<_> = ids.iter().copied().map(hex).collect();
-    moved(MAKE_MANY, by, error, now)?.bind_json(&ids)?.all(tx).await
+    let is_done = matches!(by, TaskMove::Complete | TaskMove::Approve | TaskMove::Retry);
+    moved(MAKE_MANY, by, error, is_done, now)?.bind_json(&ids)?.all(tx).await
 }
 
 /// Of a run that the task has not waited for.

@@ -124,7 +124,8 @@ async fn states_and_plans_are_set_by_comparison() {
         let why = RunError::new("WHY", NASTY, false);
         let mut tx = w.tx().await;
         assert_eq!(goals::set_status(&mut tx, stored.id, &[S::Active, S::Paused], S::Failed, None, START).await.unwrap(), None);
-        let active = goals::set_status(&mut tx, stored.id, &[S::Draft], S::Active, None, START.after(MINUTE)).await.unwrap().unwrap();
+        let active =
+            goals::set_status(&mut tx, stored.id, &[S::Draft], S::Active, None, START.after(MINUTE)).await.unwrap().unwrap();
         assert_eq!((active.status, active.started_at, active.before), (S::Active, Some(START.after(MINUTE)), None), "{}", w.name);
         let planning = goals::set_status(&mut tx, stored.id, &[S::Active], S::Planning, None, START).await.unwrap().unwrap();
         assert_eq!(planning.before, Some(S::Active));
@@ -160,7 +161,15 @@ async fn a_deleted_goal_takes_its_tasks_along_unless_somebody_is_at_one() {
 async fn the_key_of_a_removed_task_can_be_given_again() {
     for w in worlds().await {
         let goal = goal(&w, &owner(), "g").await;
-        add(&w, &[task(&goal, "k", TaskStatus::Cancelled), task(&goal, "k", TaskStatus::Cancelled), task(&goal, "k", TaskStatus::Ready)]).await;
+        add(
+            &w,
+            &[
+                task(&goal, "k", TaskStatus::Cancelled),
+                task(&goal, "k", TaskStatus::Cancelled),
+                task(&goal, "k", TaskStatus::Ready),
+            ],
+        )
+        .await;
         let mut tx = w.tx().await;
         let taken = tasks::insert_many(&mut tx, &[task(&goal, "k", TaskStatus::Pending)], START).await;
         assert_eq!(taken.unwrap_err().code, "TASK_EXISTS", "{}", w.name);

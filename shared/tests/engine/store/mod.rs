@@ -16,6 +16,7 @@ mod sessions;
 mod steps;
 mod summaries;
 mod sweep;
+mod tasks;
 mod threads;
 mod tools;
 mod view;

@@ -59,7 +59,8 @@ impl Tool for GoalCreate {
 
     async fn call(&self, cx: &ToolContext, arguments: Value) -> Result<Value, ToolError> {
         let Arguments { title, description, start } = parse(arguments)?;
-        let (owner, new) = (&cx.scope.owner, NewGoal { title, description, agent_id: cx.scope.agent_id.clone(), ..NewGoal::default() });
+        let (owner, new) =
+            (&cx.scope.owner, NewGoal { title, description, agent_id: cx.scope.agent_id.clone(), ..NewGoal::default() });
         let goal = goals::create_as(&cx.app, owner, id_of(cx), new).await.map_err(refused)?.goal;
         let mut made = json!({ "id": goal.id, "title": goal.title, "status": goal.status.as_str() });
         if start {

@@ -1,5 +1,5 @@
 //! `/agents`: agents that users define.
-mod body;
+pub(super) mod body;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod chat;
 mod chat_events;
 mod executions;
 mod feedback;
+mod goals;
 mod health;
 mod model_configs;
 mod page;
@@ -73,6 +74,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
             approval::ApprovalApi,
             branches::BranchesApi,
             feedback::FeedbackApi,
+            goals::GoalsApi,
             model_configs::ModelConfigsApi,
             usage::UsageApi,
             plugins::PluginsApi,

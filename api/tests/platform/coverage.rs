@@ -87,6 +87,7 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
     let made = [
         ("agent", "/agents", json!({ "name": "ann's" })),
         ("api_key", "/auth/api-keys", json!({ "name": "ann's" })),
+        ("goal", "/goals", json!({ "title": "ann's" })),
         ("model_config", "/model-configs", json!({ "name": "ann's", "provider": "offline", "model_name": "scripted-demo" })),
         (
             "plugin",

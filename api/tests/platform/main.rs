@@ -8,6 +8,7 @@ mod branches;
 mod coverage;
 mod executions;
 mod feedback;
+mod goals;
 mod model_configs;
 mod plugins;
 mod secrets;

@@ -12,6 +12,7 @@ mod lease;
 mod memory;
 mod output;
 mod path;
+mod planning;
 mod plugins;
 mod recorder;
 mod replay;

@@ -204,6 +204,12 @@ impl From<ModelBody> for ModelChoice {
     }
 }
 
+impl From<Budget> for BudgetBody {
+    fn from(b: Budget) -> Self {
+        Self { max_tokens: b.max_tokens, max_cost_micros: b.max_cost_micros, max_seconds: b.max_seconds }
+    }
+}
+
 impl From<BudgetBody> for Budget {
     fn from(b: BudgetBody) -> Self {
         Self { max_tokens: b.max_tokens, max_cost_micros: b.max_cost_micros, max_seconds: b.max_seconds }
@@ -292,7 +298,7 @@ impl AgentInput {
 }
 
 /// JSON Merge Patch; but only the members `within` are merged, all others are replaced.
-fn merge(whole: &mut Map<String, Value>, patch: Map<String, Value>, within: &[&str]) {
+pub fn merge(whole: &mut Map<String, Value>, patch: Map<String, Value>, within: &[&str]) {
     for (name, value) in patch {
         match (whole.get_mut(&name), value) {
             (_, Value::Null) => drop(whole.remove(&name)),

@@ -6,6 +6,7 @@ mod branches;
 mod events;
 mod feedback;
 mod files;
+mod goals;
 mod memories;
 mod messages;
 mod model_configs;

@@ -1,4 +1,5 @@
 //! Goals and tasks, for agents: what they plan and change is their run's owner's. A run that is about a goal need not name it.
+mod goal_create;
 mod task_create;
 mod task_list;
 mod task_update;
@@ -11,12 +12,26 @@ use runmill_shared::{
     services::goals,
 };
 use serde_json::{Value, json};
-use uuid::Uuid;
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
 
 use super::{Tool, ToolContext, ToolError};
 
 pub fn all() -> Vec<Arc<dyn Tool>> {
-    vec![Arc::new(task_create::TaskCreate), Arc::new(task_update::TaskUpdate), Arc::new(task_list::TaskList)]
+    vec![
+        Arc::new(goal_create::GoalCreate),
+        Arc::new(task_create::TaskCreate),
+        Arc::new(task_update::TaskUpdate),
+        Arc::new(task_list::TaskList),
+    ]
+}
+
+/// Follows from the call, so that the same call after a crash finds what it has made.
+fn id_of(cx: &ToolContext) -> Uuid {
+    let digest: [u8; 32] = Sha256::digest(format!("{}/{}", cx.scope.run_id, cx.step_key)).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_random_bytes(bytes).into_uuid()
 }
 
 fn caller(cx: &ToolContext) -> Caller {
@@ -29,8 +44,8 @@ fn refused(e: Error) -> ToolError {
         ErrorKind::Invalid => ToolError::invalid(e.message),
         ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Exists | ErrorKind::Forbidden => ToolError::new(e.code, e.message),
         _ => {
-            tracing::warn!(error = %e, "tasks cannot be reached");
-            ToolError::new("UNAVAILABLE", "tasks cannot be reached now")
+            tracing::warn!(error = %e, "goals and tasks cannot be reached");
+            ToolError::new("UNAVAILABLE", "goals and tasks cannot be reached now")
         }
     }
 }

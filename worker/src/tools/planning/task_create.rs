@@ -2,10 +2,9 @@ use async_trait::async_trait;
 use runmill_shared::services::tasks::{self, New};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
-use super::{super::parse, Board, Tool, ToolContext, ToolError, caller, goal_schema, refused, task_schema};
+use super::{super::parse, Board, Tool, ToolContext, ToolError, caller, goal_schema, id_of, refused, task_schema};
 
 pub struct TaskCreate;
 
@@ -23,14 +22,6 @@ struct Arguments {
     priority: i64,
     #[serde(default)]
     requires_approval: bool,
-}
-
-/// Follows from the call, so that the same call after a crash finds the task that it has made.
-fn id_of(cx: &ToolContext) -> Uuid {
-    let digest: [u8; 32] = Sha256::digest(format!("{}/{}", cx.scope.run_id, cx.step_key)).into();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    Builder::from_random_bytes(bytes).into_uuid()
 }
 
 #[async_trait]

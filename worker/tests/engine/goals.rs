@@ -10,6 +10,7 @@ use std::{
 };
 
 use runmill_shared::{
+    Error,
     config::Config,
     domain::{
         approval::{ApprovalKind, Decision},
@@ -302,7 +303,7 @@ async fn a_goal_that_failed_goes_on_when_it_is_executed_again() {
         let w = Working { run, ..w };
         b.ended(&w, GoalStatus::Completed).await;
         assert_eq!((b.asked("a"), b.asked("b"), b.asked("c")), (2, 1, 1), "{}: what was done stays", b.app.name());
-        let again = b.model.requests().into_iter().filter(|r| title(r) == "a").next_back().unwrap();
+        let again = b.model.requests().into_iter().rfind(|r| title(r) == "a").unwrap();
         assert!(again.user().contains("# An earlier try was not accepted"), "{}", again.user());
     }
 }
@@ -409,7 +410,7 @@ async fn a_planned_goal_waits_for_people_and_is_completed_with_them() {
                 tasks::execute(&b.app.app, &b.app.caller, w.tasks[key], None),
                 tasks::execute(&b.app.app, &b.app.caller, w.tasks[key], None),
             );
-            let refused = if one.is_ok() { two.unwrap_err() } else { one.unwrap_err() };
+            let [refused] = <[Error; 1]>::try_from([one, two].into_iter().filter_map(Result::err).collect::<Vec<_>>()).unwrap();
             assert_eq!(refused.code, "TASK_NOT_READY", "{}: {refused}", b.app.name());
         }
         b.ended(&w, GoalStatus::Completed).await;
@@ -487,7 +488,7 @@ async fn a_goal_that_is_fired_again_does_all_its_tasks_anew() {
         let ended = b.ended(&w, GoalStatus::Completed).await;
         assert_eq!(ended.result, Some(json!({ "status": "completed", "done": 2, "total": 2 })), "{}", b.app.name());
         assert_eq!((b.asked("a"), b.asked("b")), (2, 2));
-        let second = b.model.requests().into_iter().filter(|r| title(r) == "a").next_back().unwrap();
+        let second = b.model.requests().into_iter().rfind(|r| title(r) == "a").unwrap();
         assert!(!second.user().contains("earlier try"), "{}", second.user());
     }
 }

@@ -19,6 +19,7 @@ pub mod page;
 pub mod plugin;
 pub mod run;
 pub mod run_input;
+pub mod schedule;
 pub mod search;
 pub mod step;
 pub mod task;

@@ -18,6 +18,7 @@ pub mod notifications;
 pub mod outbox;
 pub mod plugins;
 pub mod runs;
+pub mod schedules;
 pub mod secrets;
 pub mod sessions;
 pub mod steps;
@@ -47,6 +48,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(model_configs::STATEMENTS);
     all.extend_from_slice(notifications::STATEMENTS);
     all.extend_from_slice(plugins::STATEMENTS);
+    all.extend_from_slice(schedules::STATEMENTS);
     all.extend_from_slice(secrets::STATEMENTS);
     all.extend_from_slice(steps::STATEMENTS);
     all.extend_from_slice(summaries::STATEMENTS);

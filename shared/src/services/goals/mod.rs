@@ -2,4 +2,4 @@
 mod hold;
 
 pub use crate::store::goals::Standing;
-pub use hold::{hold, hold_mine, move_to};
+pub use hold::{hold, hold_mine, move_to, not_found};

@@ -75,7 +75,9 @@ CREATE TABLE tasks (
     finished_at BIGINT
 );
 CREATE INDEX tasks_owner ON tasks (owner, id);
-CREATE UNIQUE INDEX tasks_goal ON tasks (goal_id, key) WHERE goal_id IS NOT NULL;
+CREATE INDEX tasks_goal ON tasks (goal_id, position) WHERE goal_id IS NOT NULL;
+-- A new plan may give the key of a task that an earlier one has removed to another.
+CREATE UNIQUE INDEX tasks_key ON tasks (goal_id, key) WHERE goal_id IS NOT NULL AND status <> 'cancelled';
 CREATE INDEX tasks_available ON tasks (goal_id, priority) WHERE status = 'ready';
 CREATE INDEX tasks_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX tasks_claims ON tasks (claim_expires_at) WHERE claim_expires_at IS NOT NULL;

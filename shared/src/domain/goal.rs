@@ -3,7 +3,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{agent::Budget, run::RunError};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, error::FieldError};
+
+const MAX_TITLE: usize = 200;
+const MAX_DESCRIPTION: usize = 20_000;
+const MAX_ATTEMPTS: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -130,6 +134,51 @@ pub struct Goal {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A goal as its owner writes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewGoal {
+    pub title: String,
+    pub description: String,
+    /// `None`: the owner's main agent.
+    pub agent_id: Option<String>,
+    pub autonomy: Autonomy,
+    pub deadline: Option<Timestamp>,
+    pub settings: Settings,
+}
+
+impl From<Goal> for NewGoal {
+    fn from(g: Goal) -> Self {
+        let Goal { title, description, agent_id, autonomy, deadline, settings, .. } = g;
+        Self { title, description, agent_id, autonomy, deadline, settings }
+    }
+}
+
+impl NewGoal {
+    /// Every field that breaks a rule, by the names of the platform's dialect; none: it may be stored.
+    pub fn faults(&self, max_parallel: u32) -> Vec<FieldError> {
+        let mut bad = Vec::new();
+        let mut rule = |ok: bool, field: &str, message: String| {
+            if !ok {
+                bad.push(FieldError { field: field.to_owned(), message });
+            }
+        };
+        let title = self.title.trim().chars().count();
+        rule((1..=MAX_TITLE).contains(&title), "title", format!("1 to {MAX_TITLE} characters"));
+        rule(!self.title.contains(char::is_control), "title", "no control characters".to_owned());
+        let short = self.description.chars().count() <= MAX_DESCRIPTION;
+        rule(short, "description", format!("at most {MAX_DESCRIPTION} characters"));
+        let Settings { max_parallel: parallel, task_attempts, budget, .. } = &self.settings;
+        rule((1..=max_parallel).contains(parallel), "max_parallel", format!("1 to {max_parallel}"));
+        rule((1..=MAX_ATTEMPTS).contains(task_attempts), "task_attempts", format!("1 to {MAX_ATTEMPTS}"));
+        let limits =
+            [("max_tokens", budget.max_tokens), ("max_cost_micros", budget.max_cost_micros), ("max_seconds", budget.max_seconds)];
+        for (name, limit) in limits {
+            rule(limit != Some(0), &format!("budget.{name}"), "at least 1".to_owned());
+        }
+        bad
+    }
+}
+
 /// How far its tasks are; what was cancelled does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
@@ -148,4 +197,24 @@ impl Progress {
 /// The client's name of a goal's thread: its log, as `follow` reads it.
 pub fn thread_name(id: Uuid) -> String {
     format!("goal-{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let budget = Budget { max_tokens: Some(0), ..Budget::default() };
+        let settings = Settings { max_parallel: 17, task_attempts: 0, budget, ..Settings::default() };
+        let bad = NewGoal { title: " ".into(), description: "d".repeat(MAX_DESCRIPTION + 1), settings, ..NewGoal::default() };
+        let fields: Vec<_> = bad.faults(16).into_iter().map(|f| f.field).collect();
+        assert_eq!(fields, ["title", "description", "max_parallel", "task_attempts", "budget.max_tokens"]);
+        assert!(NewGoal { title: "Paint the fence".into(), ..NewGoal::default() }.faults(16).is_empty());
+    }
+
+    #[test]
+    fn a_goal_without_tasks_has_done_nothing() {
+        assert_eq!([Progress::default(), Progress { done: 2, total: 3 }].map(Progress::percent), [0, 66]);
+    }
 }

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use self::check::{Check, Object, clean_json, given};
 use super::{
@@ -69,6 +70,8 @@ pub struct RunOptions {
     /// Not before this time.
     pub run_at: Option<Timestamp>,
     pub multitask: Multitask,
+    /// What the run is about: its tools change the tasks of this goal. No client says it.
+    pub goal_id: Option<Uuid>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +163,7 @@ fn read_options(check: &mut Check, body: &Object) -> RunOptions {
             time.ok().map(|t| t.with_timezone(&Utc).into())
         }),
         multitask: check.word(props, AT, "multitask", "must be enqueue, reject, interrupt or rollback"),
+        goal_id: None,
     }
 }
 

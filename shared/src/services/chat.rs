@@ -44,12 +44,23 @@ pub fn new_session() -> String {
 /// # Errors
 /// `Invalid` for a bad session, `AGENT_NOT_FOUND`, `AGENT_STOPPED`, and those of `accept`.
 pub async fn say(app: &App, caller: &Caller, agent_id: &str, message: Message) -> Result<Accepted> {
+    say_about(app, caller, Some(agent_id), message, RunOptions::default()).await
+}
+
+/// As `say`, with more for the run to know; without an agent it is the caller's main one.
+pub async fn say_about(
+    app: &App,
+    caller: &Caller,
+    agent_id: Option<&str>,
+    message: Message,
+    options: RunOptions,
+) -> Result<Accepted> {
     let owner = caller.can(Scope::Write)?;
     check_external_id("session_id", &message.session)?;
-    let agent = agents::runnable(app, owner, Some(agent_id)).await?;
+    let agent = agents::runnable(app, owner, agent_id).await?;
     let id = new_id();
     let run = format!("chat-{id}");
-    let options = RunOptions { agent_id: Some(agent.id.clone()), agent_version: agent.version, ..RunOptions::default() };
+    let options = RunOptions { agent_id: Some(agent.id.clone()), agent_version: agent.version, ..options };
     let input = RunInput {
         thread_id: message.session.clone(),
         run_id: run.clone(),

@@ -19,6 +19,7 @@ pub mod runs;
 pub mod schedules;
 pub mod secrets;
 pub mod stream;
+pub mod tasks;
 pub mod teams;
 pub mod tokens;
 pub mod tools;

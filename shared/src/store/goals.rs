@@ -140,7 +140,11 @@ pub const SET_PLAN: Sql = Sql::both(concat!(
     "UPDATE goals SET plan_version = plan_version + 1, plan_run_id = $3, updated_at = $4 WHERE id = $1 AND plan_version = $2 RETURNING ",
     columns!()
 ));
-pub const DELETE: Sql = Sql::both("DELETE FROM goals WHERE id = $1 AND owner = $2 RETURNING id");
+/// Not while somebody is at one of its tasks.
+pub const DELETE: Sql = Sql::both(
+    "DELETE FROM goals WHERE id = $1 AND owner = $2
+         AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.goal_id = $1 AND t.status IN ('claimed', 'running')) RETURNING id",
+);
 pub const STATEMENTS: &[Sql] =
     &[INSERT, BY_ID, ANY_BY_ID, STANDING, PROGRESS, COUNT, LIST, UPDATE, SET_STATUS, SET_RUN, SET_PLANNER, SET_PLAN, DELETE];
 
@@ -214,7 +218,7 @@ pub async fn set_plan(tx: &mut Tx, id: Uuid, version: i64, run: Uuid, now: Times
     query(SET_PLAN).bind(id).bind(version).bind(run).bind(now).optional_as(tx).await
 }
 
-/// With its tasks. Whether there was one.
+/// With its tasks. `false`: it is gone already, or somebody is at one of them.
 pub async fn delete(tx: &mut Tx, owner: &Owner, id: Uuid) -> Result<bool> {
     Ok(query(DELETE).bind(id).bind(owner.as_str()).optional(tx).await?.is_some())
 }

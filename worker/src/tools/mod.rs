@@ -100,6 +100,8 @@ pub struct ToolScope {
     /// The client's name of the thread.
     pub thread: String,
     pub agent_id: Option<String>,
+    /// What the run is about.
+    pub goal_id: Option<Uuid>,
 }
 
 impl ToolScope {
@@ -110,8 +112,15 @@ impl ToolScope {
             thread_id: run.thread_id,
             thread: run.thread.clone(),
             agent_id: run.agent_id.clone(),
+            goal_id: goal_of(&run.input),
         }
     }
+}
+
+/// Of an agent's run, or of the run of a task.
+fn goal_of(input: &Value) -> Option<Uuid> {
+    let options = input.get("agent").unwrap_or(input).get("options")?;
+    options.get("goal_id")?.as_str()?.parse().ok()
 }
 
 /// What the model is told: the code is stable, the message is for it to act on.

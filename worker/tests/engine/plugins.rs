@@ -93,6 +93,7 @@ async fn call_within(app: &App, name: &str, arguments: Value, timeout: Duration)
             thread_id: new_id(),
             thread: "t".into(),
             agent_id: None,
+            goal_id: None,
         },
         step_key: "run/1/0".into(),
         clock: app.clock.clone(),

@@ -45,6 +45,7 @@ pub async fn context() -> ToolContext {
             thread_id: new_id(),
             thread: "t".into(),
             agent_id: None,
+            goal_id: None,
         },
         step_key: "run-1/3/0/http_request/abc".to_owned(),
         clock: app.clock.clone(),
@@ -66,7 +67,7 @@ pub async fn in_thread(database: &TestDatabase, tweak: impl FnOnce(&mut Config))
     threads::advance(&mut tx, thread_id, Advance::default()).await.unwrap();
     tx.commit().await.unwrap();
     ToolContext {
-        scope: ToolScope { owner, run_id: new_id(), thread_id, thread: "t".into(), agent_id: None },
+        scope: ToolScope { owner, run_id: new_id(), thread_id, thread: "t".into(), agent_id: None, goal_id: None },
         step_key: "step".to_owned(),
         clock: app.clock.clone(),
         app,

@@ -82,6 +82,7 @@ fn everything_that_the_protocol_allows_is_read() {
             priority: Priority::High,
             run_at: Some(Timestamp(1_773_651_600_000_000)),
             multitask: Multitask::Interrupt,
+            goal_id: None,
         }
     );
 }

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         caller::Owner,
         event::{NewEvent, kind},
-        goal::{Goal, GoalStatus},
+        goal::{Goal, GoalStatus, Progress},
         notification::{NewNotification, NotificationKind},
         run::RunError,
     },
@@ -61,20 +61,25 @@ pub async fn move_to(
     now: Timestamp,
 ) -> Result<Goal> {
     let moved = store::set_status(tx, goal.id, &[goal.status], to, error, now).await?;
-    let moved = moved.ok_or_else(|| forbids(goal.status, "that it is read again"))?;
-    let progress = store::progress(&mut *tx, goal.id).await?;
-    let percent = progress.percent();
-    let mut data = json!({ "goalId": goal.id, "status": to.as_str(), "progress": progress });
-    data["progress"]["percent"] = percent.into();
-    if let Some(error) = error {
-        data["error"] = json!(error);
-    }
-    after.append(tx, source(&moved), vec![NewEvent::new(kind::GOAL_CHANGED, data)], now).await?;
+    let moved = moved.ok_or_else(|| forbids(goal.status, "what was read before"))?;
+    tell(tx, after, &moved, now).await?;
     if to.is_ended() && !goal.status.is_ended() {
         notifications::insert(tx, &ended(&moved, now), now).await?;
     }
-    wake(tx, after, &moved, now).await?;
     Ok(moved)
+}
+
+/// Says in the goal's thread how it stands, and has its run look at it.
+pub async fn tell(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -> Result<()> {
+    let progress = store::progress(&mut *tx, goal.id).await?;
+    let Progress { done, total } = progress;
+    let progress = json!({ "done": done, "total": total, "percent": progress.percent() });
+    let mut data = json!({ "goalId": goal.id, "status": goal.status.as_str(), "progress": progress });
+    if let Some(error) = &goal.error {
+        data["error"] = json!(error);
+    }
+    after.append(tx, source(goal), vec![NewEvent::new(kind::GOAL_CHANGED, data)], now).await?;
+    wake(tx, after, goal, now).await
 }
 
 /// Has the goal's run look at it.

@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     domain::run::Watcher,
     error::Result,
-    services::schedules,
+    services::{goals, schedules, tasks},
     store::{db::Tx, runs::view},
 };
 
@@ -16,7 +16,9 @@ use crate::{
 pub async fn tell(app: &App, tx: &mut Tx, after: &mut After, id: Uuid, now: Timestamp) -> Result<()> {
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(()) };
     match run.watcher {
+        Some(Watcher::Task) => tasks::run_ended(app, tx, after, &run, now).await,
+        Some(Watcher::Plan) => goals::plan_ended(app, tx, after, &run, now).await,
         Some(Watcher::Schedule) => schedules::run_ended(app, tx, after, &run, now).await,
-        None | Some(Watcher::Task | Watcher::Plan | Watcher::Owner) => Ok(()),
+        None | Some(Watcher::Owner) => Ok(()),
     }
 }

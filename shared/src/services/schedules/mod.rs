@@ -7,11 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use uuid::Uuid;
 
-use super::{
-    agents, goals,
-    model_configs::Patch,
-    runs::after::After,
-};
+use super::{agents, model_configs::Patch, runs::after::After};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -24,7 +20,7 @@ use crate::{
     },
     error::{Error, FieldError, Result},
     store::{
-        goals as goals_store,
+        goals,
         schedules::{self as store, Key, NewFire},
     },
 };
@@ -176,7 +172,8 @@ async fn visible(app: &App, owner: &Owner, target: &Target) -> Result<()> {
         },
         TargetKind::Goal => {
             let id = Uuid::parse_str(&target.id).map_err(Error::internal)?;
-            goals_store::by_id(&app.db, owner, id).await?.ok_or_else(goals::not_found)?;
+            let missing = || Error::not_found("GOAL_NOT_FOUND", "no such goal");
+            goals::by_id(&app.db, owner, id).await?.ok_or_else(missing)?;
         }
     }
     Ok(())

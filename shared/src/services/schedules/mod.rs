@@ -63,7 +63,8 @@ pub struct Change {
     pub starts_at: Patch<Timestamp>,
     pub ends_at: Patch<Timestamp>,
     pub jitter_seconds: Option<u64>,
-    pub overlap: Option<Overlap>,
+    /// One of `Overlap::ALL`.
+    pub overlap: Option<String>,
     pub catch_up: Option<CatchUp>,
     pub max_failures: Patch<u64>,
 }
@@ -77,6 +78,20 @@ impl Change {
         [agent, workflow, goal].into_iter().flatten().collect()
     }
 
+    /// What cannot be said of any schedule.
+    fn faults(&self, targets: std::ops::RangeInclusive<usize>) -> Vec<FieldError> {
+        let mut bad = Vec::new();
+        if !targets.contains(&self.targets().len()) {
+            let message = "exactly one of agent_id, workflow_id and goal_id is needed".to_owned();
+            bad.push(FieldError { field: "agent_id".to_owned(), message });
+        }
+        if self.overlap.as_ref().is_some_and(|text| Overlap::parse(text).is_none()) {
+            let message = format!("one of {}", Overlap::ALL.map(Overlap::as_str).join(", "));
+            bad.push(FieldError { field: "overlap".to_owned(), message });
+        }
+        bad
+    }
+
     fn apply(self, to: &mut Spec) {
         fn set<T>(value: Option<T>, to: &mut T) {
             if let Some(value) = value {
@@ -87,7 +102,7 @@ impl Change {
         set(self.timezone, &mut to.timezone);
         set(self.input, &mut to.input);
         set(self.jitter_seconds, &mut to.jitter_seconds);
-        set(self.overlap, &mut to.overlap);
+        set(self.overlap.and_then(|text| Overlap::parse(&text)), &mut to.overlap);
         self.starts_at.apply(&mut to.starts_at);
         self.ends_at.apply(&mut to.ends_at);
         self.max_failures.apply(&mut to.max_failures);
@@ -141,8 +156,9 @@ pub async fn create(app: &App, caller: &Caller, new: Change) -> Result<Standing>
         created_at: now,
         updated_at: now,
     };
+    let bad = new.faults(1..=1);
     new.apply(&mut schedule.spec);
-    check(app, &schedule, targets.len() == 1, true, now)?;
+    check(app, &schedule, bad, true, now)?;
     visible(app, owner, &schedule.target).await?;
     schedule.next_at = next_at(&schedule)?;
     let most = i64::from(app.config.schedules.max_per_user);
@@ -152,12 +168,7 @@ pub async fn create(app: &App, caller: &Caller, new: Change) -> Result<Standing>
     Ok(standing(app, schedule, Vec::new()))
 }
 
-fn check(app: &App, schedule: &Schedule, has_target: bool, sets_end: bool, now: Timestamp) -> Result<()> {
-    let mut bad = Vec::new();
-    if !has_target {
-        let message = "exactly one of agent_id, workflow_id and goal_id is needed".to_owned();
-        bad.push(FieldError { field: "agent_id".to_owned(), message });
-    }
+fn check(app: &App, schedule: &Schedule, mut bad: Vec<FieldError>, sets_end: bool, now: Timestamp) -> Result<()> {
     bad.extend(schedule.faults(&app.config.schedules, sets_end, now));
     if bad.is_empty() { Ok(()) } else { Err(Error::invalid_fields(bad)) }
 }
@@ -253,8 +264,9 @@ pub async fn update(app: &App, caller: &Caller, id: Uuid, change: Change) -> Res
     if let Some(target) = targets.first() {
         schedule.target = target.clone();
     }
+    let bad = change.faults(0..=1);
     change.apply(&mut schedule.spec);
-    check(app, &schedule, targets.len() <= 1, sets_end, now)?;
+    check(app, &schedule, bad, sets_end, now)?;
     known?;
     take_effect(&before, &mut schedule, now)?;
     if !schedule.enabled || !schedule.spec.overlap.buffers() || schedule.target != before.target {

@@ -93,6 +93,7 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
             "/plugins",
             json!({ "name": "anns", "description": "d", "source": { "type": "openapi", "document": document } }),
         ),
+        ("schedule", "/agent-schedules", json!({ "name": "ann's", "workflow_id": uuid::Uuid::nil(), "cron": "@yearly" })),
         (
             "tool",
             "/tools",

@@ -10,6 +10,7 @@ mod executions;
 mod feedback;
 mod model_configs;
 mod plugins;
+mod schedules;
 mod secrets;
 mod support;
 mod swarm;

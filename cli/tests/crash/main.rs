@@ -9,6 +9,7 @@ mod client;
 mod embedded;
 mod frozen;
 mod model;
+mod schedules;
 mod servers;
 mod workers;
 mod world;

@@ -8,6 +8,7 @@ mod files;
 mod function;
 mod maths;
 mod memory;
+mod operations;
 mod output;
 pub mod ssrf;
 mod text;
@@ -186,6 +187,7 @@ impl Tools {
         let mut all: Vec<Arc<dyn Tool>> =
             vec![Arc::new(code_run::CodeRun::new(sandbox)), Arc::new(memory::MemorySave), Arc::new(memory::MemorySearch)];
         all.extend([maths::all(), time::all(), text::all(), data::all(), encoding::all()].into_iter().flatten());
+        all.extend(operations::all());
         all.extend(files::tools(sandbox));
         all.extend(transcribe_audio::tool(config, asr));
         let means = Means { web: web::Web::new(&config.security)?, sandbox: sandbox.clone() };

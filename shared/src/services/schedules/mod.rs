@@ -139,10 +139,14 @@ fn max_failures(settings: &config::Schedules, spec: &Spec) -> u64 {
 /// # Errors
 /// `Invalid` naming every bad field; `AGENT_NOT_FOUND`, `GOAL_NOT_FOUND`; `TOO_MANY_SCHEDULES`.
 pub async fn create(app: &App, caller: &Caller, new: Change) -> Result<Standing> {
-    let owner = caller.can(Scope::Write)?;
+    create_as(app, caller.can(Scope::Write)?, new_id(), new).await
+}
+
+/// As `create`, under an id that follows from who asks for it: the same again answers what is there.
+pub async fn create_as(app: &App, owner: &Owner, id: Uuid, new: Change) -> Result<Standing> {
     let (now, targets) = (app.clock.now(), new.targets());
     let mut schedule = Schedule {
-        id: new_id(),
+        id,
         owner: owner.as_str().to_owned(),
         name: new.name.clone().unwrap_or_default().trim().to_owned(),
         target: targets.first().cloned().unwrap_or(Target { kind: TargetKind::Workflow, id: String::new() }),
@@ -161,6 +165,9 @@ pub async fn create(app: &App, caller: &Caller, new: Change) -> Result<Standing>
     check(app, &schedule, bad, true, now)?;
     visible(app, owner, &schedule.target).await?;
     schedule.next_at = next_at(&schedule)?;
+    if let Some(earlier) = store::owned(&app.db, id, owner).await? {
+        return Ok(standing(app, earlier, Vec::new()));
+    }
     let most = i64::from(app.config.schedules.max_per_user);
     if !store::insert(&app.db, &schedule, most).await? {
         return Err(Error::conflict("TOO_MANY_SCHEDULES", format!("you have {most} schedules, which is as many as there may be")));

@@ -181,11 +181,8 @@ impl Work {
     }
 
     async fn seldom(&self) {
-        let outcomes: [Result<usize, Error>; 3] = [
-            sweep::retention(&self.app).await,
-            attachments::sweep(&self.app).await,
-            schedules::retention(&self.app).await,
-        ];
+        let outcomes: [Result<usize, Error>; 3] =
+            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, schedules::retention(&self.app).await];
         for e in outcomes.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %e, "a sweep failed; the next one goes on");
         }

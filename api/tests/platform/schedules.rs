@@ -38,8 +38,13 @@ async fn a_schedule_is_kept_changed_and_deleted() {
         assert_eq!((&schedule["version"], &schedule["enabled"], &schedule["failures"]), (&json!(1), &json!(true), &json!(0)));
         assert_eq!(schedule["catch_up"], json!({ "window_seconds": 3600, "max": 3 }), "what is not said is as the settings say");
         // The clocks of New York skip 02:30 on the tenth.
-        let expected = json!(["2030-03-09T07:30:00Z", "2030-03-10T07:00:00Z", "2030-03-11T06:30:00Z", "2030-03-12T06:30:00Z",
-            "2030-03-13T06:30:00Z"]);
+        let expected = json!([
+            "2030-03-09T07:30:00Z",
+            "2030-03-10T07:00:00Z",
+            "2030-03-11T06:30:00Z",
+            "2030-03-12T06:30:00Z",
+            "2030-03-13T06:30:00Z"
+        ]);
         assert_eq!(schedule["next_fire_times"], expected, "{schedule}");
         assert_eq!((&schedule["input"], &schedule["last_runs"]), (&json!({ "task": "report" }), &json!([])));
         let (status, changed) = ann.put(&path, json!({ "version": 1, "enabled": false, "starts_at": null })).await;
@@ -67,8 +72,19 @@ async fn every_bad_field_is_named() {
             "timezone": "Mars/Olympus", "overlap": "maybe", "starts_at": "2031-01-01T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z",
             "catch_up": { "window_seconds": 1, "max": 0 }, "max_failures": 0, "jitter_seconds": 100_000 });
         let (status, answer) = ann.post("/agent-schedules", bad).await;
-        let all = ["agent_id", "catch_up.max", "catch_up.window_seconds", "cron", "ends_at", "input", "jitter_seconds",
-            "max_failures", "name", "overlap", "timezone"];
+        let all = [
+            "agent_id",
+            "catch_up.max",
+            "catch_up.window_seconds",
+            "cron",
+            "ends_at",
+            "input",
+            "jitter_seconds",
+            "max_failures",
+            "name",
+            "overlap",
+            "timezone",
+        ];
         assert_eq!((status, fields(&answer)), (422, all.to_vec()), "{answer}");
         let body = |change: Value| {
             let mut body = json!({ "name": "n", "agent_id": agent, "cron": "*/5 * * * *", "input": "go" });
@@ -127,7 +143,10 @@ async fn it_is_fired_and_what_came_of_it_is_shown() {
         .await;
         let last = &schedule["last_runs"].as_array().unwrap().iter().find(|run| run["status"] == "completed").unwrap();
         let (status, run) = ann.get(&format!("/executions/{}", last["execution_id"].as_str().unwrap())).await;
-        assert_eq!((status, &run["kind"], &run["agent_id"], &run["input"]), (200, &json!("agent"), &json!(agent), &json!("what is new?")));
+        assert_eq!(
+            (status, &run["kind"], &run["agent_id"], &run["input"]),
+            (200, &json!("agent"), &json!(agent), &json!("what is new?"))
+        );
         assert!(last["scheduled_for"].as_str().unwrap().ends_with("00Z") || last["scheduled_for"].as_str().unwrap().len() == 20);
         assert_eq!(ann.put(&path, json!({ "enabled": false })).await.0, 200);
         let (status, fired) = ann.act(&format!("{path}/trigger")).await;
@@ -138,7 +157,10 @@ async fn it_is_fired_and_what_came_of_it_is_shown() {
         assert_eq!((&first["by_hand"], &first["execution_id"]), (&json!(true), &fired["execution_id"]));
         let (_, rest) = ann.get(&format!("{path}/fires?cursor={cursor}")).await;
         let rest = rest["items"].as_array().unwrap();
-        assert!(rest.len() >= 2 && rest.iter().all(|fire| fire["by_hand"] == false && fire["scheduled_for"] != first["scheduled_for"]));
+        assert!(
+            rest.len() >= 2
+                && rest.iter().all(|fire| fire["by_hand"] == false && fire["scheduled_for"] != first["scheduled_for"])
+        );
         // Draining answers for the run by hand, too.
         platform.ended("ann", fired["execution_id"].as_str().unwrap().parse().unwrap()).await;
         let bob = platform.as_("bob");

@@ -23,9 +23,7 @@ const CLOCK: [Sql; 4] = [
         "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
          'SELECT pg_catalog.clock_timestamp() + (SELECT seconds FROM public.clock_offset) * interval ''1 second'''",
     ),
-    Sql::both(
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$",
-    ),
+    Sql::both("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$"),
 ];
 const SET_CLOCK: Sql = Sql::both("UPDATE public.clock_offset SET seconds = seconds + $1");
 const FIRST: Sql = Sql::both(

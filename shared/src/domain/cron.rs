@@ -249,7 +249,9 @@ mod tests {
             let noon = at(&format!("{day}T12:00:00Z")).0 / 1_000_000;
             let (from, to) = (noon - 2 * 86_400, noon + 2 * 86_400);
             let shown = walls(zone, from, to);
-            for (hour, minute, second) in [(0, 0, 0), (0, 59, 59), (1, 15, 0), (1, 45, 30), (2, 0, 0), (2, 15, 0), (2, 30, 0), (3, 0, 0)] {
+            for (hour, minute, second) in
+                [(0, 0, 0), (0, 59, 59), (1, 15, 0), (1, 45, 30), (2, 0, 0), (2, 15, 0), (2, 30, 0), (3, 0, 0)]
+            {
                 let cron = format!("{second} {minute} {hour} * * *");
                 let expected = of_the_wall(&shown, from, hour * 3600 + minute * 60 + second);
                 assert_eq!(between(&cron, zone, from, to), expected, "{cron} in {zone} around {day}");
@@ -262,7 +264,9 @@ mod tests {
     /// What the wall clock shows at each second, as seconds since 1970 of a clock without a zone.
     fn walls(zone: &str, from: i64, to: i64) -> Vec<i64> {
         let zone: Tz = zone.parse().unwrap();
-        (from..=to).map(|s| DateTime::from_timestamp(s, 0).unwrap().with_timezone(&zone).naive_local().and_utc().timestamp()).collect()
+        (from..=to)
+            .map(|s| DateTime::from_timestamp(s, 0).unwrap().with_timezone(&zone).naive_local().and_utc().timestamp())
+            .collect()
     }
 
     fn of_the_wall(shown: &[i64], from: i64, time: i64) -> Vec<i64> {

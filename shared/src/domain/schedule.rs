@@ -218,11 +218,23 @@ pub struct Previous {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A run starts; the schedule's others are cancelled first, where it says so.
-    Start { at: Timestamp, cancels: bool },
-    Buffer { at: Timestamp },
-    Skip { at: Timestamp, why: &'static str },
+    Start {
+        at: Timestamp,
+        cancels: bool,
+    },
+    Buffer {
+        at: Timestamp,
+    },
+    Skip {
+        at: Timestamp,
+        why: &'static str,
+    },
     /// Instants from `since` on that are not made up for. `count` is `COUNTED` when there are more.
-    Missed { since: Timestamp, until: Timestamp, count: u64 },
+    Missed {
+        since: Timestamp,
+        until: Timestamp,
+        count: u64,
+    },
 }
 
 impl Action {

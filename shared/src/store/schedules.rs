@@ -467,7 +467,8 @@ pub async fn agents(tx: &mut Tx, wanted: &[(&str, Uuid)]) -> Result<Vec<Runnable
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let wanted: Vec<_> = wanted.iter().map(|(owner, id)| serde_json::json!({ "owner": owner, "id": id.simple().to_string() })).collect();
+    let wanted: Vec<_> =
+        wanted.iter().map(|(owner, id)| serde_json::json!({ "owner": owner, "id": id.simple().to_string() })).collect();
     query(AGENTS).bind_json(&wanted)?.all(tx).await
 }
 

@@ -111,7 +111,8 @@ async fn each_instant_is_one_run_whoever_looks() {
 async fn a_clock_that_is_set_fires_nothing_twice_and_leaves_nothing_out() {
     for mut w in worlds().await {
         let id = w.schedule(every_second("allow")).await;
-        let mut at = |w: &mut World, second: u64| w.app.clock = Clock::manual(START.after(SECOND * u32::try_from(second).unwrap()));
+        let mut at =
+            |w: &mut World, second: u64| w.app.clock = Clock::manual(START.after(SECOND * u32::try_from(second).unwrap()));
         at(&mut w, 3);
         assert_eq!(w.tick().await, 3);
         at(&mut w, 33);
@@ -212,7 +213,11 @@ async fn failures_in_a_row_pause_it_and_its_owner_is_told_once() {
         let fire = async |statuses: &[&str], well: bool| {
             w.next_second().await;
             let run = w.claim(w.fires(id).await.last().unwrap().run_id.unwrap()).await;
-            if well { w.finish(&run).await } else { w.fail(&run).await }
+            if well {
+                w.finish(&run).await
+            } else {
+                w.fail(&run).await
+            }
             w.told(id, statuses).await;
         };
         fire(&["failed"], false).await;
@@ -309,11 +314,9 @@ async fn by_hand_it_fires_whatever_else_is_running() {
     for w in worlds().await {
         let id = w.schedule(every_second("skip")).await;
         let caller = Caller::local();
-        let runs: HashSet<_> = [
-            schedules::trigger(&w.app, &caller, id).await.unwrap(),
-            schedules::trigger(&w.app, &caller, id).await.unwrap(),
-        ]
-        .into();
+        let runs: HashSet<_> =
+            [schedules::trigger(&w.app, &caller, id).await.unwrap(), schedules::trigger(&w.app, &caller, id).await.unwrap()]
+                .into();
         assert_eq!(runs.len(), 2);
         assert!(w.fires(id).await.iter().all(|f| f.by_hand && f.run_id.is_some()));
         assert_eq!(w.next_second().await, 0, "they are runs of it like any other");
@@ -361,7 +364,9 @@ async fn a_thousand_at_once_are_a_handful_of_transactions() {
         let copy = "INSERT INTO schedules (id, owner, name, target_kind, target_id, spec, enabled, failures, fired_until, next_at, version, created_at, updated_at)";
         let mut tx = w.tx().await;
         for _ in 1..1000 {
-            let text = format!("{copy} SELECT $1, owner, name, target_kind, target_id, spec, enabled, failures, fired_until, next_at, version, created_at, updated_at FROM schedules WHERE id = $2");
+            let text = format!(
+                "{copy} SELECT $1, owner, name, target_kind, target_id, spec, enabled, failures, fired_until, next_at, version, created_at, updated_at FROM schedules WHERE id = $2"
+            );
             query(Sql::both(Box::leak(text.into_boxed_str()))).bind(new_id()).bind(first).execute(&mut tx).await.unwrap();
         }
         tx.commit().await.unwrap();

@@ -11,6 +11,7 @@ mod http_request;
 mod list;
 mod maths;
 mod sandbox;
+mod schedules;
 mod support;
 mod text;
 mod time;

@@ -1,7 +1,7 @@
 //! The rules for what a user writes, as far as they need nobody else's word.
 use std::time::Duration;
 
-use super::{Schedule, TargetKind, Timetable};
+use super::{Overlap, Schedule, TargetKind, Timetable};
 use crate::{clock::Timestamp, config, domain::cron::CronSchedule, error::FieldError};
 
 const MAX_NAME: usize = 100;
@@ -33,6 +33,12 @@ impl Schedule {
         let named = (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(char::is_control);
         bad.rule(named, "name", format!("1 to {MAX_NAME} characters, none of them a control character"));
         self.check_input(settings, &mut bad);
+        let alone = self.target.kind != TargetKind::Goal || spec.overlap != Overlap::CancelPrevious;
+        bad.rule(
+            alone,
+            "overlap",
+            "a goal goes on with its tasks or is cancelled as a whole: skip, buffer_one, buffer_all or allow",
+        );
         let ordered = spec.starts_at.is_none_or(|start| spec.ends_at.is_none_or(|end| start < end));
         bad.rule(ordered, "ends_at", "must be after starts_at");
         let ahead = !sets_end || spec.ends_at.is_none_or(|end| end > now);

@@ -147,8 +147,7 @@ impl Firing {
             }
         };
         let schedule_id = self.schedules[i].id;
-        let fire =
-            NewFire { schedule_id, scheduled_for: at.0, status: status.as_str(), by_hand: false, run_id: None, detail };
+        let fire = NewFire { schedule_id, scheduled_for: at.0, status: status.as_str(), by_hand: false, run_id: None, detail };
         self.fires.push(fire);
     }
 

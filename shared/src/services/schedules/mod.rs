@@ -170,7 +170,10 @@ pub async fn create_as(app: &App, owner: &Owner, id: Uuid, new: Change) -> Resul
     }
     let most = i64::from(app.config.schedules.max_per_user);
     if !store::insert(&app.db, &schedule, most).await? {
-        return Err(Error::conflict("TOO_MANY_SCHEDULES", format!("you have {most} schedules, which is as many as there may be")));
+        return Err(Error::conflict(
+            "TOO_MANY_SCHEDULES",
+            format!("you have {most} schedules, which is as many as there may be"),
+        ));
     }
     Ok(standing(app, schedule, Vec::new()))
 }
@@ -226,7 +229,11 @@ async fn standings(app: &App, schedules: Vec<Schedule>) -> Result<Vec<Standing>>
             runs.entry(fire.schedule_id).or_default().push(fire);
         }
     }
-    Ok(schedules.into_iter().map(|s| (runs.remove(&s.id).unwrap_or_default(), s)).map(|(runs, s)| standing(app, s, runs)).collect())
+    Ok(schedules
+        .into_iter()
+        .map(|s| (runs.remove(&s.id).unwrap_or_default(), s))
+        .map(|(runs, s)| standing(app, s, runs))
+        .collect())
 }
 
 pub async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Listed<Standing>> {

@@ -34,6 +34,8 @@ use crate::{
     },
 };
 
+const UNAVAILABLE: &str = "WORKFLOWS_UNAVAILABLE";
+
 /// Why a fire has no run.
 #[derive(Clone, Debug)]
 pub struct Refused {
@@ -56,7 +58,10 @@ impl Refused {
 
 impl From<Refused> for Error {
     fn from(r: Refused) -> Self {
-        if r.counts { Self::conflict(r.code, r.message) } else { Self::unavailable(r.code, r.message) }
+        match r.code {
+            UNAVAILABLE => Self::unavailable(r.code, r.message),
+            code => Self::conflict(code, r.message),
+        }
     }
 }
 
@@ -79,7 +84,7 @@ pub async fn ways(app: &App, tx: &mut Tx, schedules: &[Schedule]) -> Result<Vec<
         TargetKind::Goal => Ok(Way::Goal),
         TargetKind::Workflow => {
             let message = "workflows cannot be executed yet";
-            Err(Refused { counts: false, ..Refused::new("WORKFLOWS_UNAVAILABLE", message) })
+            Err(Refused { counts: false, ..Refused::new(UNAVAILABLE, message) })
         }
         TargetKind::Agent => match stored_agent(app, s).map(|key| found.get(&key)) {
             None if app.config.agent(Some(&s.target.id)).is_some() => Ok(Way::Agent(0)),
@@ -173,7 +178,8 @@ pub async fn goal(
     };
     if busy || matches!(goal.status, GoalStatus::Planning | GoalStatus::Paused) {
         let how = if busy { "being executed" } else { goal.status.as_str() };
-        return Ok(Err(Refused::new("GOAL_STATE", format!("the goal is {how}"))));
+        // That is its owner's doing, or another run's, and no failure.
+        return Ok(Err(Refused { counts: false, ..Refused::new("GOAL_STATE", format!("the goal is {how}")) }));
     }
     if view::by_external_id(&mut *tx, &owner, &name).await?.is_some() {
         return Ok(Err(taken()));

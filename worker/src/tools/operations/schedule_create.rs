@@ -82,7 +82,8 @@ impl Tool for ScheduleCreate {
             overlap: arguments.overlap,
             ..Change::default()
         };
-        let made = schedules::create_as(&cx.app, &cx.scope.owner, id(&cx.step_key, cx.scope.run_id), new).await.map_err(failed)?;
+        let made =
+            schedules::create_as(&cx.app, &cx.scope.owner, id(&cx.step_key, cx.scope.run_id), new).await.map_err(failed)?;
         let coming: Vec<_> = made.next_fire_times.iter().map(|at| at.rfc3339()).collect();
         Ok(json!({ "schedule_id": made.schedule.id, "next_fire_times": coming }))
     }

@@ -92,7 +92,6 @@ fn simple<S: serde::Serializer>(id: &Uuid, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&id.simple())
 }
 
-#[expect(clippy::ref_option, reason = "what serialize_with asks for")]
 fn simple_or_null<S: serde::Serializer>(id: &Option<Uuid>, s: S) -> Result<S::Ok, S::Error> {
     match id {
         Some(id) => simple(id, s),

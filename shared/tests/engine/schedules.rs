@@ -111,8 +111,7 @@ async fn each_instant_is_one_run_whoever_looks() {
 async fn a_clock_that_is_set_fires_nothing_twice_and_leaves_nothing_out() {
     for mut w in worlds().await {
         let id = w.schedule(every_second("allow")).await;
-        let mut at =
-            |w: &mut World, second: u64| w.app.clock = Clock::manual(START.after(SECOND * u32::try_from(second).unwrap()));
+        let at = |w: &mut World, second: u64| w.app.clock = Clock::manual(START.after(SECOND * u32::try_from(second).unwrap()));
         at(&mut w, 3);
         assert_eq!(w.tick().await, 3);
         at(&mut w, 33);

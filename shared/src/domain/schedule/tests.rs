@@ -160,8 +160,9 @@ proptest! {
             assert!(s.running.len() <= 1);
             assert!(s.running.first().is_none_or(|at| s.started.last() == Some(at)), "it is the latest");
         });
-        prop_assert_eq!(all.started.last(), every_third(latest).last(), "the latest always starts");
-        prop_assert_eq!(all.seen, every_third(latest));
+        let expected = every_third(latest);
+        prop_assert_eq!(all.started.last(), expected.last(), "the latest always starts");
+        prop_assert_eq!(all.seen, expected);
     }
 
     #[test]
@@ -169,16 +170,20 @@ proptest! {
         let (all, latest) = simulate(Overlap::Allow, WIDE, &steps, |s| assert!(s.buffered.is_empty()));
         prop_assert_eq!(&all.started, &every_third(latest));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn how_often_somebody_looks_makes_no_difference(
-        cron in prop::sample::select(vec!["*/7 * * * * *", "*/5 * * * *", "30 2 * * *", "0,30 1,2,3 * * *", "@hourly", "15 4 8 3 SUN"]),
+        cron in prop::sample::select(vec!["*/20 * * * * *", "*/5 * * * *", "30 2 * * *", "0,30 1,2,3 * * *", "@hourly", "15 4 8 3 SUN"]),
         zone in prop::sample::select(vec!["UTC", "America/New_York", "Australia/Lord_Howe"]),
         jitter in prop::sample::select(vec![0_u64, 5]),
-        mut looks in prop::collection::vec(1_i64..100_000, 0..20),
+        mut looks in prop::collection::vec(1_i64..40_000, 0..20),
     ) {
         let table = table(cron, zone, Overlap::Allow, jitter);
-        let end = 100_000;
+        let end = 40_000;
         let once = instants(&table.plan(at(0), at(end), Previous::default(), WIDE));
         looks.push(end);
         looks.sort_unstable();

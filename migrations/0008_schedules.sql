@@ -28,7 +28,7 @@ CREATE TABLE schedule_fires (
     schedule_id UUID NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     -- the instant that the pattern names, in µs; of a fire by hand the time it was asked for
     scheduled_for BIGINT NOT NULL,
-    -- started, buffered, skipped, missed or failed
+    -- started, buffered, succeeded, failed, cancelled, skipped or missed
     status TEXT NOT NULL,
     by_hand BOOLEAN NOT NULL,
     run_id UUID,
@@ -38,5 +38,6 @@ CREATE TABLE schedule_fires (
     PRIMARY KEY (schedule_id, scheduled_for)
 );
 CREATE INDEX schedule_fires_run ON schedule_fires (run_id) WHERE run_id IS NOT NULL;
-CREATE INDEX schedule_fires_buffered ON schedule_fires (schedule_id, scheduled_for) WHERE status = 'buffered';
+CREATE INDEX schedule_fires_latest ON schedule_fires (schedule_id, scheduled_for) WHERE run_id IS NOT NULL;
+CREATE INDEX schedule_fires_open ON schedule_fires (schedule_id, scheduled_for) WHERE status IN ('started', 'buffered');
 CREATE INDEX schedule_fires_age ON schedule_fires (fired_at);

@@ -392,6 +392,7 @@ pub struct Schedules {
     pub catch_up_max: u32,
     pub max_failures: u32,
     pub max_buffered: u32,
+    pub max_input_bytes: usize,
     #[serde(with = "duration")]
     pub retention: Duration,
 }

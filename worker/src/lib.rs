@@ -9,6 +9,7 @@ pub mod models;
 pub mod plugins;
 mod reconcile;
 pub mod sandbox;
+mod schedule;
 pub mod tools;
 mod yaml;
 
@@ -28,6 +29,7 @@ use crate::{
     jobs::Jobs,
     lease::Leases,
     reconcile::Reconciler,
+    schedule::Scheduler,
 };
 
 /// The built-in tools that work with these settings, by name.
@@ -48,9 +50,11 @@ pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
     let recorder = Recorder::start(&app, executions.clone(), alive.ended.clone());
     let jobs = Arc::new(Jobs::new(&app, recorder.clone(), executions.clone(), leases.clone())?);
     let reconciler = Reconciler::start(&app, leases.clone(), executions.clone(), alive.ended.child_token());
+    let scheduler = Scheduler::start(&app, alive.ended.child_token());
     listen_for_stops(&app, executions.clone(), alive.ended.clone());
     drain_on(&app, shutdown.clone(), executions, alive.ended.clone());
     let outcome = lanes::run_lanes(app.queue.clone(), &lane_sizes(&app)?, reconciler.ready_rows(), jobs, shutdown).await;
+    scheduler.stop().await;
     reconciler.stop().await;
     leases.close().await;
     outcome

@@ -17,6 +17,7 @@ use runmill_shared::{
     services::{
         attachments,
         runs::{execution, sweep},
+        schedules,
         tasks as goal_tasks,
     },
     tasks,
@@ -187,7 +188,8 @@ impl Work {
     }
 
     async fn seldom(&self) {
-        let outcomes: [Result<usize, Error>; 2] = [sweep::retention(&self.app).await, attachments::sweep(&self.app).await];
+        let outcomes: [Result<usize, Error>; 3] =
+            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, schedules::retention(&self.app).await];
         for e in outcomes.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %e, "a sweep failed; the next one goes on");
         }

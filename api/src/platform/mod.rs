@@ -13,6 +13,7 @@ mod health;
 mod model_configs;
 mod page;
 mod plugins;
+mod schedules;
 mod secrets;
 mod swarm;
 mod tasks;
@@ -79,7 +80,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
             usage::UsageApi,
             plugins::PluginsApi,
         ),
-        (secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
+        (schedules::SchedulesApi, secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
         (agent_chat::AgentChatApi, executions::ExecutionsApi, swarm::SwarmApi),
         tasks::TasksApi,
     )

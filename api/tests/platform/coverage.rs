@@ -95,6 +95,7 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
             json!({ "name": "anns", "description": "d", "source": { "type": "openapi", "document": document } }),
         ),
         ("task", "/tasks", json!({ "title": "ann's" })),
+        ("schedule", "/agent-schedules", json!({ "name": "ann's", "workflow_id": uuid::Uuid::nil(), "cron": "@yearly" })),
         (
             "tool",
             "/tools",

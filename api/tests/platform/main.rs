@@ -11,6 +11,7 @@ mod feedback;
 mod goals;
 mod model_configs;
 mod plugins;
+mod schedules;
 mod secrets;
 mod support;
 mod swarm;

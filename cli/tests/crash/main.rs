@@ -10,6 +10,7 @@ mod embedded;
 mod frozen;
 mod goals;
 mod model;
+mod schedules;
 mod servers;
 mod workers;
 mod world;

@@ -1,7 +1,7 @@
 //! All processes of one scenario: Postgres, Redis, S3, a scripted model, APIs and workers.
 use std::{ffi::OsString, time::Duration};
 
-use runmill_shared::store::db::Db;
+use runmill_shared::store::db::{Db, Sql, query};
 use runmill_testkit::{
     database::TestDatabase,
     ledger::Ledger,
@@ -32,11 +32,13 @@ pub struct Setup {
     /// A cluster that the scenario may crash.
     pub own_postgres: bool,
     pub settings: Vec<(&'static str, String)>,
+    /// What is done to the database before any process sees it.
+    pub prepare: &'static [Sql],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { apis: 1, workers: 1, own_postgres: false, settings: Vec::new() }
+        Self { apis: 1, workers: 1, own_postgres: false, settings: Vec::new(), prepare: &[] }
     }
 }
 
@@ -82,6 +84,9 @@ impl World {
             logs,
             _turn: turn,
         };
+        for statement in setup.prepare {
+            query(*statement).all::<()>(&world.db).await.unwrap();
+        }
         let mut migrate = world.process("migrate", "migrate");
         assert!(migrate.exited().await.unwrap().success(), "{}", migrate.log_tail());
         for i in 0..setup.apis {

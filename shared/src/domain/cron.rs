@@ -234,4 +234,60 @@ mod tests {
         }
         assert_eq!(CronSchedule::parse("@daily", "Mars/Olympus").unwrap_err().fields[0].field, "timezone");
     }
+
+    /// An independent calculation: each second of the days around a change, as the wall clock shows it. A time of day comes at the first
+    /// second that shows it, or at the first after it on a clock that has left it out; a pattern of every hour comes whenever it is shown.
+    #[test]
+    fn the_days_around_a_change_second_by_second() {
+        let changes = [
+            ("America/New_York", ["2026-03-08", "2026-11-01"]),
+            ("Europe/London", ["2026-03-29", "2026-10-25"]),
+            ("Australia/Lord_Howe", ["2026-04-05", "2026-10-04"]),
+            ("Asia/Shanghai", ["2026-03-08", "2026-11-01"]),
+        ];
+        for (zone, day) in changes.iter().flat_map(|(zone, days)| days.iter().map(move |day| (*zone, *day))) {
+            let noon = at(&format!("{day}T12:00:00Z")).0 / 1_000_000;
+            let (from, to) = (noon - 2 * 86_400, noon + 2 * 86_400);
+            let shown = walls(zone, from, to);
+            for (hour, minute, second) in
+                [(0, 0, 0), (0, 59, 59), (1, 15, 0), (1, 45, 30), (2, 0, 0), (2, 15, 0), (2, 30, 0), (3, 0, 0)]
+            {
+                let cron = format!("{second} {minute} {hour} * * *");
+                let expected = of_the_wall(&shown, from, hour * 3600 + minute * 60 + second);
+                assert_eq!(between(&cron, zone, from, to), expected, "{cron} in {zone} around {day}");
+            }
+            let quarters: Vec<_> = shown.iter().zip(from..).filter(|(wall, _)| *wall % 900 == 0).map(|(_, at)| at).collect();
+            assert_eq!(between("*/15 * * * *", zone, from, to), after(from, quarters), "each quarter in {zone} around {day}");
+        }
+    }
+
+    /// What the wall clock shows at each second, as seconds since 1970 of a clock without a zone.
+    fn walls(zone: &str, from: i64, to: i64) -> Vec<i64> {
+        let zone: Tz = zone.parse().unwrap();
+        (from..=to)
+            .map(|s| DateTime::from_timestamp(s, 0).unwrap().with_timezone(&zone).naive_local().and_utc().timestamp())
+            .collect()
+    }
+
+    fn of_the_wall(shown: &[i64], from: i64, time: i64) -> Vec<i64> {
+        let days: std::collections::BTreeSet<_> = shown.iter().map(|wall| wall.div_euclid(86_400)).collect();
+        let first = |day: &i64| shown.iter().position(|wall| *wall >= day * 86_400 + time);
+        // A day that was over before the walk began is none of it.
+        let begun = |day: &&i64| shown[0] < **day * 86_400 + time;
+        let found = days.iter().filter(begun).filter_map(first).map(|seconds| from + i64::try_from(seconds).unwrap());
+        after(from, found.collect())
+    }
+
+    fn after(from: i64, mut all: Vec<i64>) -> Vec<i64> {
+        all.retain(|at| *at > from);
+        all.dedup();
+        all
+    }
+
+    fn between(cron: &str, zone: &str, from: i64, to: i64) -> Vec<i64> {
+        let schedule = CronSchedule::parse(cron, zone).unwrap();
+        let end = Timestamp(to * 1_000_000);
+        let all = std::iter::successors(schedule.next(Timestamp(from * 1_000_000)), |at| schedule.next(*at));
+        all.take_while(|at| *at <= end).map(|at| at.0 / 1_000_000).collect()
+    }
 }

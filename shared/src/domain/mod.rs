@@ -21,6 +21,7 @@ pub mod plan;
 pub mod plugin;
 pub mod run;
 pub mod run_input;
+pub mod schedule;
 pub mod search;
 pub mod step;
 pub mod task;

@@ -16,6 +16,7 @@ pub mod model_configs;
 pub mod models;
 pub mod plugins;
 pub mod runs;
+pub mod schedules;
 pub mod secrets;
 pub mod stream;
 pub mod tasks;

@@ -71,7 +71,7 @@ pub enum Patch<T> {
 }
 
 impl<T> Patch<T> {
-    fn apply(self, to: &mut Option<T>) {
+    pub(super) fn apply(self, to: &mut Option<T>) {
         match self {
             Self::Keep => {}
             Self::Remove => *to = None,

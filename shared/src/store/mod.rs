@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod plans;
 pub mod plugins;
 pub mod runs;
+pub mod schedules;
 pub mod secrets;
 pub mod sessions;
 pub mod steps;
@@ -52,6 +53,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(notifications::STATEMENTS);
     all.extend_from_slice(plans::STATEMENTS);
     all.extend_from_slice(plugins::STATEMENTS);
+    all.extend_from_slice(schedules::STATEMENTS);
     all.extend_from_slice(secrets::STATEMENTS);
     all.extend_from_slice(steps::STATEMENTS);
     all.extend_from_slice(summaries::STATEMENTS);

@@ -31,6 +31,7 @@ pub const METRICS: &[Metric] = &[
     metric(Histogram, "runmill_accept_seconds", Unit::Seconds, "Accepting a run, its commit included [kind]"),
     metric(Counter, "runmill_runs_ended_total", Unit::Count, "Runs that ended [kind, state]"),
     metric(Counter, "runmill_run_retries_total", Unit::Count, "Failed attempts that are tried again [kind]"),
+    metric(Counter, "runmill_schedule_fires_total", Unit::Count, "Runs that schedules have started"),
     metric(Gauge, "runmill_queue_depth", Unit::Count, "Ready runs that wait for a worker [lane]"),
     metric(Gauge, "runmill_queue_age_seconds", Unit::Seconds, "How long the first ready run has been waiting [lane]"),
     metric(Histogram, "runmill_pickup_seconds", Unit::Seconds, "From ready to claimed [lane]"),

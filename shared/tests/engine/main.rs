@@ -11,6 +11,7 @@ mod plans;
 mod processes;
 mod races;
 mod recovery;
+mod schedules;
 mod statements;
 mod store;
 mod stress;

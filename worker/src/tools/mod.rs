@@ -8,6 +8,7 @@ mod files;
 mod function;
 mod maths;
 mod memory;
+mod operations;
 mod output;
 mod planning;
 pub mod ssrf;
@@ -186,7 +187,8 @@ impl Tools {
     pub fn of_worker(config: &Config, sandbox: &Sandbox, asr: &Asr) -> Result<Self> {
         let mut all: Vec<Arc<dyn Tool>> =
             vec![Arc::new(code_run::CodeRun::new(sandbox)), Arc::new(memory::MemorySave), Arc::new(memory::MemorySearch)];
-        all.extend([maths::all(), time::all(), text::all(), data::all(), encoding::all(), planning::all()].into_iter().flatten());
+        let functions = [maths::all(), time::all(), text::all(), data::all(), encoding::all(), planning::all(), operations::all()];
+        all.extend(functions.into_iter().flatten());
         all.extend(files::tools(sandbox));
         all.extend(transcribe_audio::tool(config, asr));
         let means = Means { web: web::Web::new(&config.security)?, sandbox: sandbox.clone() };

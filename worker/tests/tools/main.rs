@@ -12,6 +12,7 @@ mod list;
 mod maths;
 mod planning;
 mod sandbox;
+mod schedules;
 mod support;
 mod text;
 mod time;

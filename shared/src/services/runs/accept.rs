@@ -157,6 +157,14 @@ pub async fn within(app: &App, tx: &mut Tx, after: &mut After, owner: &Owner, wo
     Ok(Accepted { id, thread: work.thread.clone(), run: work.run.clone(), created_at: now, replayed: false })
 }
 
+/// In the caller's transaction.
+///
+/// # Errors
+/// `Limited` when the lane is full.
+pub async fn check_room(app: &App, tx: &mut Tx, lane: Lane) -> Result<()> {
+    app.admission.check(app, tx, lane).await
+}
+
 /// Gives the work its place in its thread. Answers its id, and whether it can be executed at once.
 async fn place(
     app: &App,

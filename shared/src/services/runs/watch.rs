@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     domain::run::Watcher,
     error::Result,
-    services::{goals, tasks},
+    services::{goals, schedules, tasks},
     store::{db::Tx, runs::view},
 };
 
@@ -18,6 +18,7 @@ pub async fn tell(app: &App, tx: &mut Tx, after: &mut After, id: Uuid, now: Time
     match run.watcher {
         Some(Watcher::Task) => tasks::run_ended(app, tx, after, &run, now).await,
         Some(Watcher::Plan) => goals::plan_ended(app, tx, after, &run, now).await,
-        None | Some(Watcher::Schedule | Watcher::Owner) => Ok(()),
+        Some(Watcher::Schedule) => schedules::run_ended(app, tx, after, &run, now).await,
+        None | Some(Watcher::Owner) => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The runs: `moves` makes the transitions of `domain::run`, each a compare-and-set; `sweep` makes them in batches for the
-//! reconciler; `view` reads; `at_once` accepts.
+//! reconciler; `view` reads; `at_once` and `batch` accept.
 pub mod at_once;
+pub mod batch;
 pub mod moves;
 pub mod sweep;
 pub mod view;
@@ -18,7 +19,7 @@ use crate::{
 
 /// Registered statements of the files.
 pub fn statements() -> Vec<Sql> {
-    [at_once::STATEMENTS, moves::STATEMENTS, sweep::STATEMENTS, view::STATEMENTS].concat()
+    [at_once::STATEMENTS, batch::STATEMENTS, moves::STATEMENTS, sweep::STATEMENTS, view::STATEMENTS].concat()
 }
 
 /// What the queue needs to know of a run that became ready.
@@ -40,6 +41,11 @@ impl FromRow for Fenced {
     fn from_row(row: &Row) -> Result<Self> {
         Ok(Self { id: row.get("id")?, fence: row.get("fence")? })
     }
+}
+
+/// Without dashes, as SQLite's `unhex` reads it.
+fn simple<S: serde::Serializer>(id: &Uuid, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&id.simple())
 }
 
 fn lane(row: &Row) -> Result<Lane> {

@@ -1,0 +1,10 @@
+//! Tools that act for their owner while nobody watches: THE list.
+mod schedule_create;
+
+use std::sync::Arc;
+
+use super::Tool;
+
+pub fn all() -> Vec<Arc<dyn Tool>> {
+    vec![Arc::new(schedule_create::ScheduleCreate)]
+}

@@ -15,7 +15,7 @@ use runmill_shared::{
     domain::Lane,
     queue::{Hint, Queue, backend::ReadyRows},
     services::{
-        attachments,
+        approvals, attachments, notifications,
         runs::{execution, sweep},
     },
     tasks,
@@ -120,6 +120,9 @@ impl Work {
         // Each by itself: what one of them cannot do must not keep the others from their work.
         let swept = [sweep::notices(app).await, sweep::due(app).await, sweep::deadlines(app).await, sweep::strays(app).await];
         swept.into_iter().collect::<Result<Vec<_>>>()?;
+        // What has to be decided or told may set off what has to be sent.
+        let told = [approvals::sweep(app).await, notifications::dispatch(app).await];
+        told.into_iter().collect::<Result<Vec<_>>>()?;
         for lane in Lane::ALL {
             // Without the queue the workers read the rows themselves.
             match sweep::lost_hints(app, lane).await {
@@ -180,7 +183,8 @@ impl Work {
     }
 
     async fn seldom(&self) {
-        let outcomes: [Result<usize, Error>; 2] = [sweep::retention(&self.app).await, attachments::sweep(&self.app).await];
+        let outcomes: [Result<usize, Error>; 3] =
+            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, notifications::forget(&self.app).await];
         for e in outcomes.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %e, "a sweep failed; the next one goes on");
         }

@@ -10,6 +10,8 @@ mod executions;
 mod feedback;
 mod health;
 mod model_configs;
+mod notification_channels;
+mod notifications;
 mod page;
 mod plugins;
 mod secrets;
@@ -76,6 +78,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
             usage::UsageApi,
             plugins::PluginsApi,
         ),
+        (notification_channels::NotificationChannelsApi, notifications::NotificationsApi),
         (secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
         (agent_chat::AgentChatApi, executions::ExecutionsApi, swarm::SwarmApi),
     )

@@ -9,6 +9,7 @@ mod coverage;
 mod executions;
 mod feedback;
 mod model_configs;
+mod notifications;
 mod plugins;
 mod secrets;
 mod support;

@@ -90,6 +90,8 @@ pub struct NewApproval {
     /// `{"toolCallId", "tool", "arguments"}` of a tool, `{"toolCallId", "question", "options"}` of a question.
     pub subject: Value,
     pub expires_at: Timestamp,
+    /// When the administrators are told that nobody decides; `None`: never.
+    pub escalate_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -103,5 +105,8 @@ pub struct Approval {
     pub comment: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+    pub escalated_at: Option<Timestamp>,
     pub resolved_at: Option<Timestamp>,
+    /// Who decided.
+    pub resolved_by: Option<String>,
 }

@@ -13,6 +13,8 @@ pub mod leases;
 pub mod memories;
 pub mod model_configs;
 pub mod models;
+pub mod notification_channels;
+pub mod notifications;
 pub mod plugins;
 pub mod runs;
 pub mod secrets;

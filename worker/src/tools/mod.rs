@@ -8,6 +8,7 @@ mod files;
 mod function;
 mod maths;
 mod memory;
+mod notify_user;
 mod output;
 pub mod ssrf;
 mod text;
@@ -176,6 +177,7 @@ impl Tools {
     pub fn of_worker(config: &Config, sandbox: &Sandbox, asr: &Asr) -> Result<Self> {
         let mut all: Vec<Arc<dyn Tool>> =
             vec![Arc::new(code_run::CodeRun::new(sandbox)), Arc::new(memory::MemorySave), Arc::new(memory::MemorySearch)];
+        all.push(Arc::new(notify_user::NotifyUser));
         all.extend([maths::all(), time::all(), text::all(), data::all(), encoding::all()].into_iter().flatten());
         all.extend(files::tools(sandbox));
         all.extend(transcribe_audio::tool(config, asr));

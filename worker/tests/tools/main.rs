@@ -10,6 +10,7 @@ mod functions;
 mod http_request;
 mod list;
 mod maths;
+mod notify_user;
 mod sandbox;
 mod support;
 mod text;

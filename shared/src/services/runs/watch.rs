@@ -8,13 +8,15 @@ use crate::{
     clock::Timestamp,
     domain::run::Watcher,
     error::Result,
+    services::notifications,
     store::{db::Tx, runs::view},
 };
 
 /// Tells who watches the run, once; nothing is done for one that is gone.
-pub async fn tell(_app: &App, tx: &mut Tx, _after: &mut After, id: Uuid, _now: Timestamp) -> Result<()> {
+pub async fn tell(_app: &App, tx: &mut Tx, _after: &mut After, id: Uuid, now: Timestamp) -> Result<()> {
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(()) };
     match run.watcher {
-        None | Some(Watcher::Task | Watcher::Plan | Watcher::Schedule | Watcher::Owner) => Ok(()),
+        Some(Watcher::Owner) => notifications::run_ended(tx, &run, now).await,
+        None | Some(Watcher::Task | Watcher::Plan | Watcher::Schedule) => Ok(()),
     }
 }

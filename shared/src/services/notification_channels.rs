@@ -1,4 +1,6 @@
 //! Where else an owner wants to be told. What signs a webhook is shown once, when it is made, and sealed at once.
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use uuid::Uuid;
 
@@ -27,7 +29,7 @@ use crate::{
 };
 
 /// Bytes of a key that signs webhooks, as Standard Webhooks wants them.
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 const MAX_URL: usize = 2048;
 
 /// As its owner sees it.
@@ -227,8 +229,8 @@ fn apply(change: Change, row: &mut ChannelRow, mut bad: Vec<FieldError>) -> Resu
         let known = NotificationKind::parse(kind).is_some_and(|k| k != NotificationKind::Test);
         rule(known, &format!("kinds.{n}"), "no kind of notification");
     }
-    let is_empty = row.kinds.as_ref().is_some_and(|kinds| kinds.is_empty() || kinds.len() > NotificationKind::ALL.len());
-    rule(!is_empty, "kinds", "each at most once, and at least one; null for all of them");
+    let once = |kinds: &Vec<String>| !kinds.is_empty() && kinds.iter().collect::<BTreeSet<_>>().len() == kinds.len();
+    rule(row.kinds.as_ref().is_none_or(once), "kinds", "each at most once, and at least one; null for all of them");
     if let Some(secret) = &change.secret {
         rule(row.kind == ChannelKind::Webhook, "secret", "only webhooks are signed");
         rule(is_secret(secret), "secret", "whsec_ and 24 to 64 bytes in base64");

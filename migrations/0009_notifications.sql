@@ -43,5 +43,8 @@ CREATE TABLE notification_channels (
 -- When somebody else is told that nobody decides; NULL once they have been, or never.
 ALTER TABLE approvals ADD COLUMN escalate_at BIGINT;
 ALTER TABLE approvals ADD COLUMN escalated_at BIGINT;
+-- who decided: the owner, or an administrator that it was escalated to
+ALTER TABLE approvals ADD COLUMN resolved_by TEXT;
 CREATE INDEX approvals_escalate ON approvals (escalate_at) WHERE escalate_at IS NOT NULL AND status = 'pending';
+CREATE INDEX approvals_escalated ON approvals (id) WHERE escalated_at IS NOT NULL;
 CREATE INDEX approvals_expiring ON approvals (expires_at) WHERE status = 'pending';

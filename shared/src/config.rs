@@ -406,6 +406,10 @@ pub struct Notifications {
     #[serde(with = "duration")]
     pub timeout: Duration,
     pub attempts: u32,
+    #[serde(with = "duration")]
+    pub backoff: Duration,
+    #[serde(with = "duration")]
+    pub max_backoff: Duration,
     pub smtp_url: Secret,
     pub from: String,
 }

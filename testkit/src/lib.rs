@@ -11,6 +11,7 @@ pub mod process;
 pub mod s3_server;
 pub mod sandbox;
 pub mod services;
+pub mod smtp_server;
 pub mod turnstile;
 pub mod whisper_model;
 pub mod wires;

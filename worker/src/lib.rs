@@ -1,5 +1,6 @@
 //! The worker: takes ready runs from the lanes, executes them, and keeps the database in order. `run` is all that a process calls.
 pub mod asr;
+mod deliveries;
 mod engine;
 mod executions;
 mod jobs;

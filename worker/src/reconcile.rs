@@ -15,7 +15,7 @@ use runmill_shared::{
     domain::Lane,
     queue::{Hint, Queue, backend::ReadyRows},
     services::{
-        attachments,
+        approvals, attachments, notifications,
         runs::{execution, sweep},
         schedules,
         tasks as goal_tasks,
@@ -128,6 +128,9 @@ impl Work {
             goal_tasks::lapsed(app).await,
         ];
         swept.into_iter().collect::<Result<Vec<_>>>()?;
+        // What has to be decided or told may set off what has to be sent.
+        let told = [approvals::sweep(app).await, notifications::dispatch(app).await];
+        told.into_iter().collect::<Result<Vec<_>>>()?;
         for lane in Lane::ALL {
             // Without the queue the workers read the rows themselves.
             match sweep::lost_hints(app, lane).await {
@@ -188,8 +191,8 @@ impl Work {
     }
 
     async fn seldom(&self) {
-        let outcomes: [Result<usize, Error>; 3] =
-            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, schedules::retention(&self.app).await];
+        let outcomes: [Result<usize, Error>; 4] =
+            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, schedules::retention(&self.app).await, notifications::forget(&self.app).await];
         for e in outcomes.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %e, "a sweep failed; the next one goes on");
         }

@@ -49,7 +49,7 @@ impl ChatInput {
 
 /// What is said, in the session that is named or in a new one.
 pub fn message(text: String, session: Option<String>, trace: Trace) -> Message {
-    Message { text, session: session.unwrap_or_else(chat::new_session), trace: trace.0 }
+    Message { text, session: session.unwrap_or_else(chat::new_session), trace: trace.0, watcher: None }
 }
 
 #[derive(Object)]

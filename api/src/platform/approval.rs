@@ -53,7 +53,12 @@ struct ApprovalBody {
     comment: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
+    /// nobody had decided for too long: administrators may decide too
+    escalated: bool,
+    escalated_at: Option<DateTime<Utc>>,
     resolved_at: Option<DateTime<Utc>>,
+    /// who decided
+    resolved_by: Option<String>,
 }
 
 impl From<Approval> for ApprovalBody {
@@ -78,7 +83,10 @@ impl From<Approval> for ApprovalBody {
             comment: a.comment,
             created_at: a.created_at.utc(),
             expires_at: a.expires_at.utc(),
+            escalated: a.escalated_at.is_some(),
+            escalated_at: a.escalated_at.map(|t| t.utc()),
             resolved_at: a.resolved_at.map(|t| t.utc()),
+            resolved_by: a.resolved_by,
         }
     }
 }
@@ -102,7 +110,7 @@ pub struct ApprovalApi;
 
 #[OpenApi(prefix_path = "/api/v1/approval")]
 impl ApprovalApi {
-    /// Your approvals: pending first, then the newest. `status` filters; `search` looks into reasons.
+    /// Your approvals, and as an administrator those that were escalated: pending first, then the newest. `status` filters; `search` looks into reasons.
     #[oai(path = "/", method = "get", operation_id = "listApprovals")]
     async fn list(&self, app: Data<&App>, caller: Auth, paging: Paging) -> Reply<Json<Page<ApprovalBody>>> {
         Ok(Json(paging.of(approvals::list(&app, &caller.0, &paging.0).await?)))

@@ -6,11 +6,12 @@ use runmill_shared::{
     App, Error, Result,
     domain::{
         caller::Caller,
-        run::{RunError, RunState},
+        run::{RunError, RunState, Watcher},
         team::{self, Draft, DraftNode, Edge, Mode},
     },
     services::{
-        agents, chat,
+        agents,
+        chat::{self, Message},
         executions::{self, Child, Execution, Step},
         runs::accept::Accepted,
         teams,
@@ -266,7 +267,8 @@ async fn execute(app: &App, caller: &Caller, agent_id: Uuid, body: ExecuteInput,
         Value::String(text) => text,
         other => other.to_string(),
     };
-    let said = message(text, body.session_id, trace);
+    // Nobody waits for it here.
+    let said = Message { watcher: Some(Watcher::Owner), ..message(text, body.session_id, trace) };
     let itself = agent_id.to_string();
     let mode = match body.mode.unwrap_or(ExecuteMode::Agent) {
         ExecuteMode::Agent if body.agent_ids.is_some() => {

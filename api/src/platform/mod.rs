@@ -11,6 +11,8 @@ mod feedback;
 mod goals;
 mod health;
 mod model_configs;
+mod notification_channels;
+mod notifications;
 mod page;
 mod plugins;
 mod schedules;
@@ -81,6 +83,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
             plugins::PluginsApi,
         ),
         (schedules::SchedulesApi, secrets::SecretsApi, tools::ToolsApi { builtin: builtin.clone() }),
+        (notification_channels::NotificationChannelsApi, notifications::NotificationsApi),
         (agent_chat::AgentChatApi, executions::ExecutionsApi, swarm::SwarmApi),
         tasks::TasksApi,
     )

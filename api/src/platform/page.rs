@@ -27,6 +27,18 @@ pub struct Page<T: Type + ParseFromJSON + ToJSON> {
     pub page_size: u64,
 }
 
+/// A page of a list that grows without bound: the next one begins behind this one's last, whatever came meanwhile.
+#[derive(Object)]
+pub struct CursorPage<T: Type + ParseFromJSON + ToJSON> {
+    pub items: Vec<T>,
+    /// of the whole list
+    pub total: u64,
+    pub page: u64,
+    pub page_size: u64,
+    /// what to ask the next page with, as `cursor`; null: there is none
+    pub next_cursor: Option<String>,
+}
+
 /// What a list may be asked for. Not every list knows every one of these; what it does not know it refuses or leaves alone.
 #[derive(Object)]
 pub struct PageQuery {
@@ -51,6 +63,15 @@ impl Paging {
     /// The page that a service answered, as it goes out.
     pub fn of<T, W: Type + ParseFromJSON + ToJSON + From<T>>(&self, listed: Listed<T>) -> Page<W> {
         self.page(listed.items.into_iter().map(W::from).collect(), listed.total)
+    }
+
+    /// As `of`, with where the next page begins.
+    pub fn with_cursor<T, W>(&self, listed: Listed<T>, next_cursor: Option<String>) -> CursorPage<W>
+    where
+        W: Type + ParseFromJSON + ToJSON + From<T>,
+    {
+        let Page { items, total, page, page_size } = self.of::<T, W>(listed);
+        CursorPage { items, total, page, page_size, next_cursor }
     }
 
     /// For lists that are short by nature and read whole.

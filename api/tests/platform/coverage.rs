@@ -90,6 +90,11 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
         ("goal", "/goals", json!({ "title": "ann's" })),
         ("model_config", "/model-configs", json!({ "name": "ann's", "provider": "offline", "model_name": "scripted-demo" })),
         (
+            "notification_channel",
+            "/notification-channels",
+            json!({ "name": "ann's", "kind": "webhook", "target": "http://127.0.0.1:9/", "enabled": false }),
+        ),
+        (
             "plugin",
             "/plugins",
             json!({ "name": "anns", "description": "d", "source": { "type": "openapi", "document": document } }),
@@ -113,6 +118,8 @@ async fn resources(platform: &TestPlatform) -> BTreeMap<&'static str, String> {
     all.insert("branch", ann.create("/agent-chat/branches", branch).await["id"].as_str().unwrap().to_owned());
     let asked = crate::approvals::ask(platform, "ann", &["may I?"]).await;
     all.insert("approval", asked["items"][0]["id"].as_str().unwrap().to_owned());
+    let (_, told) = ann.get("/notifications?kind=approval_wanted").await;
+    all.insert("notification", told["items"][0]["id"].as_str().unwrap().to_owned());
     all.insert("execution", execution.to_string());
     all.insert("message", "m1".to_owned());
     all.insert("session", "ann's session".to_owned());

@@ -10,6 +10,7 @@ mod executions;
 mod feedback;
 mod goals;
 mod model_configs;
+mod notifications;
 mod plugins;
 mod schedules;
 mod secrets;

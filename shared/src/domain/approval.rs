@@ -94,6 +94,8 @@ pub struct NewApproval {
     /// task.
     pub subject: Value,
     pub expires_at: Timestamp,
+    /// When the administrators are told that nobody decides; `None`: never.
+    pub escalate_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,5 +109,8 @@ pub struct Approval {
     pub comment: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+    pub escalated_at: Option<Timestamp>,
     pub resolved_at: Option<Timestamp>,
+    /// Who decided.
+    pub resolved_by: Option<String>,
 }

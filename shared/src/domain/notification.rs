@@ -1,6 +1,9 @@
 //! What an owner is told while they do not look.
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -13,11 +16,20 @@ pub enum NotificationKind {
     SchedulePaused,
     /// An agent has something to say.
     Message,
+    /// Sent through one channel because its owner asked for it; no channel is chosen by it.
+    Test,
 }
 
 impl NotificationKind {
-    pub const ALL: [Self; 6] =
-        [Self::ApprovalWanted, Self::ApprovalEscalated, Self::GoalEnded, Self::RunEnded, Self::SchedulePaused, Self::Message];
+    pub const ALL: [Self; 7] = [
+        Self::ApprovalWanted,
+        Self::ApprovalEscalated,
+        Self::GoalEnded,
+        Self::RunEnded,
+        Self::SchedulePaused,
+        Self::Message,
+        Self::Test,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,6 +39,7 @@ impl NotificationKind {
             Self::RunEnded => "run_ended",
             Self::SchedulePaused => "schedule_paused",
             Self::Message => "message",
+            Self::Test => "test",
         }
     }
 
@@ -67,3 +80,41 @@ impl NewNotification {
         self
     }
 }
+
+/// One that was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    pub id: Uuid,
+    pub owner: String,
+    pub kind: NotificationKind,
+    pub title: String,
+    pub body: String,
+    pub subject: Value,
+    pub read_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+/// How a channel reaches its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    Email,
+    Webhook,
+}
+
+impl ChannelKind {
+    pub const ALL: [Self; 2] = [Self::Email, Self::Webhook];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.as_str() == text)
+    }
+}
+
+/// The prefix of a webhook's secret; base64 follows.
+pub const SECRET_PREFIX: &str = "whsec_";

@@ -99,7 +99,7 @@ fn check(email: &str, password: &str, nickname: &str) -> Result<()> {
 }
 
 /// One `@` with something that has no blanks before it and a domain after it; whether it exists only a letter can tell.
-fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     let label =
         |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-') && l.chars().all(|c| c.is_alphanumeric() || c == '-');

@@ -18,7 +18,7 @@ use crate::{
         dialogue::{CANCELLED, Call, Dialogue, Said},
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
-        run::{Run, RunError, RunKind, RunState, check_external_id},
+        run::{Run, RunError, RunKind, RunState, Watcher, check_external_id},
         run_input::{RunInput, RunOptions},
     },
     error::{ErrorKind, Result},
@@ -31,6 +31,8 @@ pub struct Message {
     pub session: String,
     /// W3C traceparent of the request.
     pub trace: Option<String>,
+    /// Who is told when its run has ended, beside whoever waits for it.
+    pub watcher: Option<Watcher>,
 }
 
 /// A name for a session that its client gave none.
@@ -79,6 +81,7 @@ pub async fn say_about(
         messages: vec![said],
         agent_id: Some(agent.id),
         trace: message.trace,
+        watcher: message.watcher,
         ..Work::alone(RunKind::Agent, run, serde_json::to_string(&input)?)
     };
     accept::accept(app, owner, &work).await

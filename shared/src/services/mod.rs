@@ -14,6 +14,8 @@ pub mod leases;
 pub mod memories;
 pub mod model_configs;
 pub mod models;
+pub mod notification_channels;
+pub mod notifications;
 pub mod plugins;
 pub mod runs;
 pub mod schedules;

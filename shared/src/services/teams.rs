@@ -41,6 +41,7 @@ pub async fn start(app: &App, caller: &Caller, draft: Draft, message: Message) -
         listed: true,
         messages: vec![said],
         trace: message.trace,
+        watcher: message.watcher,
         ..Work::alone(RunKind::Team, format!("team-{id}"), input)
     };
     accept::accept(app, owner, &work).await

@@ -102,6 +102,12 @@ pub async fn user(db: &Db, id: Uuid) -> Result<Option<User>> {
     query(USER).bind(id).optional_as(db).await
 }
 
+pub const ADMINS: Sql = Sql::both("SELECT id FROM users WHERE role = 'admin' ORDER BY id");
+
+pub async fn admins(tx: &mut Tx) -> Result<Vec<Uuid>> {
+    query(ADMINS).all(tx).await
+}
+
 pub const USER_BY_LOGIN: Sql =
     Sql::both("SELECT id, email, nickname, password_hash, role, created_at FROM users WHERE email = $1 OR nickname_key = $1");
 
@@ -188,4 +194,4 @@ pub async fn touch_key(db: &Db, id: Uuid, now: Timestamp) -> Result<()> {
 }
 
 pub const STATEMENTS: &[Sql] =
-    &[LOCK_REGISTRATION, TAKEN, INSERT_USER, USER, USER_BY_LOGIN, INSERT_KEY, KEYS, REVOKE_KEY, KEY_BY_HASH, TOUCH_KEY];
+    &[LOCK_REGISTRATION, TAKEN, INSERT_USER, USER, ADMINS, USER_BY_LOGIN, INSERT_KEY, KEYS, REVOKE_KEY, KEY_BY_HASH, TOUCH_KEY];

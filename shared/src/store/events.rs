@@ -108,6 +108,8 @@ pub const RAISE_FIRST: Sql =
 pub const DELETE_BEFORE: Sql = Sql::both("DELETE FROM run_events WHERE thread_id = $1 AND seq < $2");
 pub const STORED: Sql =
     Sql::both("SELECT run_id AS id FROM run_events WHERE thread_id = $1 AND seq = $2 AND run_id = $3 AND fence = $4");
+pub const CANCELLED: Sql =
+    Sql::both("SELECT data FROM run_events WHERE run_id = $1 AND kind = 'run.cancelled' ORDER BY seq DESC LIMIT 1");
 pub const STATEMENTS: &[Sql] = &[
     APPEND,
     STORED,
@@ -121,6 +123,7 @@ pub const STATEMENTS: &[Sql] = &[
     AGED,
     RAISE_FIRST,
     DELETE_BEFORE,
+    CANCELLED,
 ];
 
 pub async fn append(tx: &mut Tx, events: &[Append<'_>]) -> Result<()> {
@@ -182,4 +185,11 @@ pub async fn forget(db: &Db, before: Timestamp, batch: i64) -> Result<usize> {
         tx.commit().await?;
     }
     Ok(aged.len())
+}
+
+/// Why a run was cancelled, as its log tells.
+pub async fn cancelled(tx: &mut Tx, run_id: Uuid) -> Result<Option<String>> {
+    let Some(row) = query(CANCELLED).bind(run_id).optional(tx).await? else { return Ok(None) };
+    let data: serde_json::Value = row.json("data")?;
+    Ok(data["reason"].as_str().map(str::to_owned))
 }

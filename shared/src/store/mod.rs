@@ -15,6 +15,7 @@ pub mod memories;
 pub mod messages;
 pub mod migrate;
 pub mod model_configs;
+pub mod notification_channels;
 pub mod notifications;
 pub mod outbox;
 pub mod plans;
@@ -50,6 +51,7 @@ pub fn statements() -> Vec<db::Sql> {
     all.extend_from_slice(goals::STATEMENTS);
     all.extend_from_slice(memories::STATEMENTS);
     all.extend_from_slice(model_configs::STATEMENTS);
+    all.extend_from_slice(notification_channels::STATEMENTS);
     all.extend_from_slice(notifications::STATEMENTS);
     all.extend_from_slice(plans::STATEMENTS);
     all.extend_from_slice(plugins::STATEMENTS);

@@ -7,6 +7,7 @@ mod cancel;
 mod layers;
 mod log;
 mod models;
+mod notifications;
 mod plans;
 mod processes;
 mod races;

@@ -130,7 +130,10 @@ fn gate<'a, 'c>(offer: &Offer<'_>, journal: &Journal, placed: &'a Placed<'c>) ->
 
 /// All that is new in one transaction: steps, approvals and what is told of them.
 async fn request(offer: &Offer<'_>, journal: &mut Journal, gates: &[Gate<'_, '_>]) -> Result<(), Failure> {
-    let expires_at = offer.app.clock.now().after(offer.app.config.approvals.expires);
+    let (now, settings) = (offer.app.clock.now(), &offer.app.config.approvals);
+    let expires_at = now.after(settings.expires);
+    let escalate = !settings.escalate_after.is_zero() && settings.escalate_after < settings.expires;
+    let escalate_at = escalate.then(|| now.after(settings.escalate_after));
     let (mut events, mut steps, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for gate in gates {
         if journal.step(&gate.key).is_some_and(|s| s.result.is_some() || s.intent["approvalId"].is_string()) {
@@ -138,7 +141,7 @@ async fn request(offer: &Offer<'_>, journal: &mut Journal, gates: &[Gate<'_, '_>
         }
         let call = gate.placed.call;
         let approval = match subject(gate) {
-            Ok((kind, reason, subject)) => NewApproval { id: new_id(), kind, reason, subject, expires_at },
+            Ok((kind, reason, subject)) => NewApproval { id: new_id(), kind, reason, subject, expires_at, escalate_at },
             Err(e) => {
                 start(journal, gate.placed, StepKind::Approval, json!({})).await?;
                 finish(journal, gate.placed, failed(&e), Duration::ZERO, None).await?;

@@ -31,6 +31,7 @@ use tracing::{Instrument, field::Empty};
 
 use crate::{
     asr::Asr,
+    deliveries::Deliveries,
     engine::{Failure, Left, Recorder},
     executions::{Entry, Executions, Stop},
     lanes::{Handle, Outcome},
@@ -50,13 +51,15 @@ pub struct Jobs {
     leases: Leases,
     tools: Tools,
     asr: Asr,
+    deliveries: Deliveries,
 }
 
 impl Jobs {
     pub fn new(app: &App, recorder: Recorder, executions: Executions, leases: Leases) -> Result<Self> {
         let (sandbox, asr) = (Sandbox::new(&app.config.sandbox), Asr::from_config(&app.config)?);
         let tools = Tools::of_worker(&app.config, &sandbox, &asr)?;
-        Ok(Self { app: app.clone(), recorder, executions, leases, tools, asr })
+        let deliveries = Deliveries::open(app, tools.means(app)?.web)?;
+        Ok(Self { app: app.clone(), recorder, executions, leases, tools, asr, deliveries })
     }
 
     /// One line a kind. Boxed: the compiler need not know how large the largest job is.

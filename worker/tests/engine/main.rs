@@ -6,6 +6,7 @@ mod budgets;
 mod compaction;
 mod context;
 mod control;
+mod deliveries;
 mod every_step;
 mod goals;
 mod lease;

@@ -90,7 +90,7 @@ fn diamond(condition: Option<&str>) -> Draft {
 }
 
 async fn put(app: &TestApp, draft: Draft) -> Accepted {
-    let message = Message { text: "question".into(), session: "t".into(), trace: None };
+    let message = Message { text: "question".into(), session: "t".into(), trace: None, watcher: None };
     teams::start(&app.app, &app.caller, draft, message).await.unwrap()
 }
 

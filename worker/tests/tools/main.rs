@@ -10,6 +10,7 @@ mod functions;
 mod http_request;
 mod list;
 mod maths;
+mod notify_user;
 mod planning;
 mod sandbox;
 mod schedules;

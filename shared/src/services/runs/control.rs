@@ -19,6 +19,9 @@ use crate::{
 
 pub use crate::store::runs::view::Filter;
 
+/// The reason of a cancel that the run's owner asked for.
+pub const BY_OWNER: &str = "cancelled by its owner";
+
 pub(crate) fn not_found() -> Error {
     Error::not_found("RUN_NOT_FOUND", "no such run")
 }
@@ -46,7 +49,7 @@ pub async fn list(app: &App, caller: &Caller, filter: Filter) -> Result<Vec<Run>
 pub async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Run> {
     let owner = caller.can(Scope::Write)?;
     view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)?;
-    end(app, id, "cancelled by its owner").await?;
+    end(app, id, BY_OWNER).await?;
     view::by_id(&app.db, owner, id).await?.ok_or_else(not_found)
 }
 

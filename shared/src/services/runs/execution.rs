@@ -19,6 +19,7 @@ use crate::{
         step::{Step, StepWrite},
     },
     error::{Error, Result},
+    services,
     store::{
         approvals,
         db::Tx,
@@ -122,8 +123,8 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
         added.push(added_messages(unit.run, &unit.writes, &head(unit.run)?));
     }
     messages::insert(&mut tx, &added, now).await?;
-    let asked: Vec<_> = units.iter().flat_map(|u| u.writes.approvals.iter().map(|a| (u.run.id, a))).collect();
-    approvals::insert(&mut tx, &asked, now).await?;
+    let asked: Vec<_> = units.iter().flat_map(|u| u.writes.approvals.iter().map(|a| (u.run, a))).collect();
+    services::approvals::ask(&mut tx, &asked, now).await?;
     drop(rows);
     let told = published.iter().find_map(|(run, events)| Some((run, events.last()?.seq)));
     doubt.0 = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
@@ -187,8 +188,8 @@ async fn write_rest(
     head: threads::Head,
     now: Timestamp,
 ) -> Result<()> {
-    let asked: Vec<_> = writes.approvals.iter().map(|a| (run.id, a)).collect();
-    approvals::insert(tx, &asked, now).await?;
+    let asked: Vec<_> = writes.approvals.iter().map(|a| (run, a)).collect();
+    services::approvals::ask(tx, &asked, now).await?;
     messages::insert(tx, &[added_messages(run, &writes, &head)], now).await?;
     after.append_numbered(tx, source(run), writes.events, head.last_seq, now).await
 }

@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     domain::run::Watcher,
     error::Result,
-    services::{goals, schedules, tasks},
+    services::{goals, notifications, schedules, tasks},
     store::{db::Tx, runs::view},
 };
 
@@ -19,6 +19,7 @@ pub async fn tell(app: &App, tx: &mut Tx, after: &mut After, id: Uuid, now: Time
         Some(Watcher::Task) => tasks::run_ended(app, tx, after, &run, now).await,
         Some(Watcher::Plan) => goals::plan_ended(app, tx, after, &run, now).await,
         Some(Watcher::Schedule) => schedules::run_ended(app, tx, after, &run, now).await,
-        None | Some(Watcher::Owner) => Ok(()),
+        Some(Watcher::Owner) => notifications::run_ended(tx, &run, now).await,
+        None => Ok(()),
     }
 }

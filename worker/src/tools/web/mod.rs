@@ -4,6 +4,7 @@ mod html;
 mod http_request;
 mod rss_read;
 mod send_webhook;
+pub mod signature;
 mod url_parse;
 mod web_fetch;
 mod web_search;

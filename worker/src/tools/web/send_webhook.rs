@@ -1,22 +1,18 @@
 //! `send_webhook`: an event for somebody's server, signed as Standard Webhooks does (<https://www.standardwebhooks.com>). It is delivered
 //! at least once: after a crash it is sent again under the same `webhook-id`, by which its receiver knows it.
 use async_trait::async_trait;
-use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
-use reqwest::{
-    Method, Url,
-    header::{self, HeaderMap, HeaderValue},
-};
-use runmill_shared::services::secrets;
+use reqwest::{Method, Url};
+use runmill_shared::{config::Secret, services::secrets};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
-use super::client::{Hop, Web, read};
+use super::{
+    client::{Hop, Web, read},
+    signature,
+};
 use crate::tools::{Tool, ToolContext, ToolError, output, parse};
 
 const MAX_URL_LENGTH: usize = 8192;
-const SECRET_PREFIX: &str = "whsec_";
 /// Of a refusal's body, for the model.
 const SHOWN: usize = 500;
 
@@ -83,15 +79,13 @@ impl Tool for SendWebhook {
         let arguments: Arguments = parse(arguments)?;
         let url = Url::parse(&arguments.url).map_err(|e| ToolError::invalid(format!("url: {e}")))?;
         let body = arguments.payload.to_string();
-        let (id, at) = (cx.step_key.as_str(), (cx.clock.now().0 / 1_000_000).to_string());
-        let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        headers.insert("webhook-id", value(id)?);
-        headers.insert("webhook-timestamp", value(&at)?);
-        if let Some(name) = &arguments.secret {
-            let secret = secrets::reveal(&cx.app, &cx.scope.owner, name).await;
-            let secret = secret.map_err(|e| ToolError::new(e.code, e.message.into_owned()))?;
-            headers.insert("webhook-signature", value(&sign(secret.expose(), id, &at, &body)?)?);
-        }
+        let id = cx.step_key.as_str();
+        let secret = match &arguments.secret {
+            Some(name) => Some(secrets::reveal(&cx.app, &cx.scope.owner, name).await),
+            None => None,
+        };
+        let secret = secret.transpose().map_err(|e| ToolError::new(e.code, e.message.into_owned()))?;
+        let headers = signature::headers(id, cx.clock.now(), &body, secret.as_ref().map(Secret::expose))?;
         let hop = Hop { method: Method::POST, url, headers, body: Some(body), secret_header: None };
         // A redirect is no delivery: what was signed was meant for this address.
         let mut response = self.web.send_once(&hop).await?;
@@ -100,35 +94,5 @@ impl Tool for SendWebhook {
         }
         let said = read(&mut response, SHOWN).await?.into_text();
         Err(ToolError::new("HTTP_ERROR", format!("status {}: {}", response.status(), output::prefix(&said, SHOWN))))
-    }
-}
-
-fn value(text: &str) -> Result<HeaderValue, ToolError> {
-    HeaderValue::try_from(text).map_err(|e| ToolError::new("INTERNAL", e.to_string()))
-}
-
-/// A secret that begins with `whsec_` is base64 behind it; any other is the key itself.
-fn sign(secret: &str, id: &str, at: &str, body: &str) -> Result<String, ToolError> {
-    let bad = || ToolError::new("SECRET_UNUSABLE", "what follows whsec_ in the secret is no base64");
-    let key = match secret.strip_prefix(SECRET_PREFIX) {
-        Some(encoded) => BASE64_STANDARD.decode(encoded).map_err(|_| bad())?,
-        None => secret.as_bytes().to_vec(),
-    };
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| bad())?;
-    mac.update(format!("{id}.{at}.{body}").as_bytes());
-    Ok(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of the Standard Webhooks specification's libraries.
-    #[test]
-    fn a_signature_is_the_one_that_others_make() {
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        let made = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "{\"test\": 2432232314}").unwrap();
-        assert_eq!(made, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert_eq!(sign("whsec_!", "a", "b", "c").unwrap_err().code, "SECRET_UNUSABLE");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         dialogue::{CANCELLED, Call, Dialogue, Said},
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
-        run::{Run, RunError, RunKind, RunState, check_external_id},
+        run::{Run, RunError, RunKind, RunState, Watcher, check_external_id},
         run_input::{RunInput, RunOptions},
     },
     error::{ErrorKind, Result},
@@ -44,6 +44,17 @@ pub fn new_session() -> String {
 /// # Errors
 /// `Invalid` for a bad session, `AGENT_NOT_FOUND`, `AGENT_STOPPED`, and those of `accept`.
 pub async fn say(app: &App, caller: &Caller, agent_id: &str, message: Message) -> Result<Accepted> {
+    say_watched(app, caller, agent_id, message, None).await
+}
+
+/// As `say`; `watcher` is told when the run has ended.
+pub async fn say_watched(
+    app: &App,
+    caller: &Caller,
+    agent_id: &str,
+    message: Message,
+    watcher: Option<Watcher>,
+) -> Result<Accepted> {
     let owner = caller.can(Scope::Write)?;
     check_external_id("session_id", &message.session)?;
     let agent = agents::runnable(app, owner, Some(agent_id)).await?;
@@ -67,6 +78,7 @@ pub async fn say(app: &App, caller: &Caller, agent_id: &str, message: Message) -
         listed: true,
         messages: vec![said],
         agent_id: Some(agent.id),
+        watcher,
         trace: message.trace,
         ..Work::alone(RunKind::Agent, run, serde_json::to_string(&input)?)
     };

@@ -209,9 +209,8 @@ fn holding_and_going_on() {
 
 #[test]
 fn holding_a_family() {
-    let protocol = Protocol::new(vec![parent(0), of(0, plain(1))], 1, 1)
-        .faults(1, &[Allow::Fail, Allow::Crash])
-        .stops(2, &[Allow::Pause]);
+    let protocol =
+        Protocol::new(vec![parent(0), of(0, plain(1))], 1, 1).faults(1, &[Allow::Fail, Allow::Crash]).stops(2, &[Allow::Pause]);
     check("holding a family", protocol, 10_000, &[Event::Held, Event::HeldAtCheckpoint, Event::Resumed, Event::Parked]);
 }
 

@@ -465,7 +465,9 @@ mod tests {
         for state in RunState::ALL {
             for by in [Transition::Pause, Transition::Resume] {
                 assert_eq!(next(state, by).is_some(), !state.is_ended(), "{state:?} {by:?}");
-                assert!(next(state, by).is_none_or(|s| !s.is_ended() && (s == RunState::Running) == (state == RunState::Running)));
+                assert!(
+                    next(state, by).is_none_or(|s| !s.is_ended() && (s == RunState::Running) == (state == RunState::Running))
+                );
             }
         }
     }

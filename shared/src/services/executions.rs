@@ -243,15 +243,8 @@ mod tests {
     #[test]
     fn every_filter_that_cannot_be_is_named() {
         let bad = || Some("x".to_owned());
-        let asked = Asked {
-            kind: bad(),
-            goal_id: bad(),
-            from: bad(),
-            to: bad(),
-            cursor: bad(),
-            agent_id: bad(),
-            session_id: bad(),
-        };
+        let asked =
+            Asked { kind: bad(), goal_id: bad(), from: bad(), to: bad(), cursor: bad(), agent_id: bad(), session_id: bad() };
         let refused = read(&page(Some("succeeded"), Some("name")), asked).unwrap_err();
         let named: Vec<_> = refused.fields.iter().map(|f| f.field.as_str()).collect();
         assert_eq!(named, ["status", "sort", "kind", "goal_id", "cursor", "from", "to"]);
@@ -262,7 +255,8 @@ mod tests {
 
     #[test]
     fn the_platforms_words_are_understood() {
-        let (filter, before) = read(&page(Some("completed"), None), Asked { kind: Some("goal_plan".into()), ..Asked::default() }).unwrap();
+        let (filter, before) =
+            read(&page(Some("completed"), None), Asked { kind: Some("goal_plan".into()), ..Asked::default() }).unwrap();
         assert_eq!((filter.state, filter.kind, before), (Some(RunState::Succeeded), Some(RunKind::GoalPlan), None));
     }
 }

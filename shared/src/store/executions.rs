@@ -147,11 +147,7 @@ pub const ONE: Sql = Sql::each(
 );
 /// Newest first.
 pub const LIST: Sql = Sql::each(
-    concat!(
-        postgres!(record),
-        filters!(),
-        "AND (CAST($8 AS UUID) IS NULL OR r.id < $8) ORDER BY r.id DESC LIMIT $9 OFFSET $10"
-    ),
+    concat!(postgres!(record), filters!(), "AND (CAST($8 AS UUID) IS NULL OR r.id < $8) ORDER BY r.id DESC LIMIT $9 OFFSET $10"),
     concat!(sqlite!(record), filters!(), "AND ($8 IS NULL OR r.id < $8) ORDER BY r.id DESC LIMIT $9 OFFSET $10"),
 );
 pub const LIST_OF_GOAL: Sql = Sql::each(
@@ -220,14 +216,7 @@ pub async fn one(db: &Db, owner: &Owner, id: Uuid) -> Result<Option<Record>> {
 }
 
 /// Newest first; with `before` only those older than that run.
-pub async fn list(
-    db: &Db,
-    owner: &Owner,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-    offset: i64,
-) -> Result<Vec<Record>> {
+pub async fn list(db: &Db, owner: &Owner, filter: &Filter, before: Option<Uuid>, limit: i64, offset: i64) -> Result<Vec<Record>> {
     filter.bind(owner, LIST, LIST_OF_GOAL).bind(before).bind(limit).bind(offset).all(db).await
 }
 

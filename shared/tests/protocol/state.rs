@@ -58,11 +58,11 @@ impl Status {
     pub fn may_become(self, next: Self) -> bool {
         use Status::{Absent, Cancelled, Failed, Queued, Running, Succeeded, Waiting};
         match (self, next) {
-            (Absent, Queued) => true,                          // accept
+            (Absent, Queued) => true,                                 // accept
             (Queued, Running | Waiting | Cancelled | Failed) => true, // claim, pause, cancel, deadline
-            (Running, Queued | Waiting) => true,               // retry, expiry, drain, disown; park
-            (Running, Succeeded | Failed | Cancelled) => true, // end, crash limit, deadline, cancel
-            (Waiting, Queued | Cancelled | Failed) => true,    // wake, resume, cancel, deadline
+            (Running, Queued | Waiting) => true,                      // retry, expiry, drain, disown; park
+            (Running, Succeeded | Failed | Cancelled) => true,        // end, crash limit, deadline, cancel
+            (Waiting, Queued | Cancelled | Failed) => true,           // wake, resume, cancel, deadline
             (from, to) => from == to,
         }
     }

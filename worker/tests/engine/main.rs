@@ -7,6 +7,7 @@ mod compaction;
 mod context;
 mod control;
 mod every_step;
+mod holding;
 mod lease;
 mod memory;
 mod output;

@@ -1,6 +1,8 @@
 -- Who has to be told when a run ends (a task, a plan, a schedule, its caller), and whether it is to be held at its next checkpoint.
 ALTER TABLE runs ADD COLUMN watcher TEXT;
 ALTER TABLE runs ADD COLUMN paused BOOLEAN NOT NULL DEFAULT FALSE;
+-- Runs of goals are few among an owner's.
+CREATE INDEX runs_of_goals ON runs (owner, id) WHERE kind IN ('goal', 'goal_plan', 'task');
 
 -- What somebody wants to have done. Whoever changes a goal or its tasks holds the head of the goal's thread.
 CREATE TABLE goals (

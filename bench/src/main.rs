@@ -13,6 +13,7 @@ mod readers;
 mod runs;
 mod system;
 mod table;
+mod waiting;
 
 use std::net::SocketAddr;
 
@@ -42,6 +43,8 @@ enum Bench {
     Agents,
     /// Memory of 1,000 readers of event streams, beside bare streams of the same HTTP server (the baseline)
     Readers,
+    /// Active runs beside ten thousand that wait, and beside none (the baseline)
+    Waiting,
     /// Ready hint to running handler: raw Redis, ours on Redis and in memory, stock apalis-redis (the baseline)
     Dispatch,
     /// The baseline's server
@@ -52,8 +55,8 @@ enum Bench {
     },
 }
 
-const ALL: [Bench; 7] =
-    [Bench::Dispatch, Bench::Accept, Bench::Pickup, Bench::Runs, Bench::Events, Bench::Agents, Bench::Readers];
+const ALL: [Bench; 8] =
+    [Bench::Dispatch, Bench::Accept, Bench::Pickup, Bench::Runs, Bench::Events, Bench::Agents, Bench::Waiting, Bench::Readers];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -77,6 +80,7 @@ async fn measure(all: &[Bench]) -> Result<()> {
             Bench::Events => events::run(&services).await?,
             Bench::Agents => agents::run(&services).await?,
             Bench::Readers => readers::run(&services).await?,
+            Bench::Waiting => waiting::run(&services).await?,
             Bench::Dispatch => dispatch::run().await?,
             Bench::Floor { .. } => {}
         }

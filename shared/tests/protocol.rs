@@ -10,6 +10,8 @@
 //! | **retry** | fence = mine and running | → queued and not ready until due, fence+1, attempt+1; keeps its thread; failed when the attempts are used up |
 //! | **park** | fence = mine and running, `wake_seq` = the one seen | → waiting, fence+1, lease released. When `wake_seq` has moved the run goes on: it reads `wake_seq` first and looks at its conditions after that |
 //! | **wake** | not ended | `wake_seq`+1; waiting → queued, ready. An approval or tool result does it in its own transaction; a child's end through the outbox row, in another transaction than the one that wrote it |
+//! | **pause** | not ended, by its owner | gets a mark; queued and ready → waiting, held. A marked execution is held at its next checkpoint: it reads mark and `wake_seq` in one statement, and parks as held by them; a marked run that something else wakes does so again |
+//! | **resume** | marked | the mark goes, `wake_seq`+1; waiting as held → queued, ready. What waits for something else goes on waiting for it |
 //! | **expiry** | running, `lease_owner` is no live session | → queued with its old place, fence+1, crashes+1; failed above the limit. The question is asked of runs and not once of a session: a stale worker may claim after its session was swept |
 //! | **disown** | running, owned by my live session, executed by nobody here | → queued, fence+1: the answer to a claim that committed was lost |
 //! | **drain** | fence = mine and running | → queued with its old place, fence+1 |
@@ -194,6 +196,29 @@ fn three_generations() {
         .stops(1, &[Allow::Cancel, Allow::Deadline]);
     let events = [Event::Parked, Event::CancelCascaded, Event::OrphanCancelled, Event::HandedOn];
     check("three generations", protocol, 280_000, &events);
+}
+
+#[test]
+fn holding_and_going_on() {
+    let protocol = Protocol::new(vec![signal(0), plain(0)], 2, 1)
+        .faults(1, &[Allow::Freeze, Allow::Crash, Allow::Unanswered, Allow::Retry])
+        .stops(2, &[Allow::Pause, Allow::Cancel]);
+    let events = [Event::Held, Event::HeldAtCheckpoint, Event::HoldRefused, Event::Resumed, Event::Parked, Event::Refused];
+    check("holding and going on", protocol, 200_000, &events);
+}
+
+#[test]
+fn holding_a_family() {
+    let protocol =
+        Protocol::new(vec![parent(0), of(0, plain(1))], 1, 1).faults(1, &[Allow::Fail, Allow::Crash]).stops(2, &[Allow::Pause]);
+    check("holding a family", protocol, 10_000, &[Event::Held, Event::HeldAtCheckpoint, Event::Resumed, Event::Parked]);
+}
+
+#[test]
+fn planted_resume_that_counts_no_wake() {
+    let held = || Protocol::new(vec![plain(0)], 1, 1).stops(1, &[Allow::Pause]).plant(Plant::ResumeWithoutCount);
+    catches(properties::NO_LOST_RESUME, held());
+    catches(properties::ALL_END, held());
 }
 
 #[test]

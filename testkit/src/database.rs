@@ -64,10 +64,18 @@ impl TestDatabase {
     pub async fn distributed_from_env() -> Option<Self> {
         #[expect(clippy::disallowed_methods, reason = "a setting of the tests and not of the product")]
         let url = std::env::var(REDIS).ok().filter(|url| !url.is_empty())?;
-        let mut database = Self::postgres_from_env().await?;
-        database.config.redis.url = Secret::new(url.as_str());
-        database.config.redis.prefix = format!("test-{}", new_id().simple());
-        Some(database)
+        Some(Self::postgres_from_env().await?.with_redis(&url))
+    }
+
+    /// As `distributed_from_env`, on these servers.
+    pub async fn distributed(postgres: &str, redis: &str) -> Result<Self> {
+        Ok(Self::postgres(postgres).await?.with_redis(redis))
+    }
+
+    fn with_redis(mut self, url: &str) -> Self {
+        self.config.redis.url = Secret::new(url);
+        self.config.redis.prefix = format!("test-{}", new_id().simple());
+        self
     }
 
     async fn postgres(url: &str) -> Result<Self> {

@@ -46,6 +46,8 @@ struct Slot {
     /// `None`: the claim was sent and is not answered yet.
     fence: Option<i64>,
     stop: watch::Sender<Option<Stop>>,
+    /// Its row may say that it is to be held: the next checkpoint looks.
+    look: bool,
     /// A hint of the run came meanwhile: it may have been parked and woken before its slot was free.
     hinted: bool,
 }
@@ -79,7 +81,7 @@ impl Executions {
             return None;
         }
         let (stop, stopped) = watch::channel(table.closed.clone());
-        table.slots.insert(run_id, Slot { fence: None, stop, hinted: false });
+        table.slots.insert(run_id, Slot { fence: None, stop, look: false, hinted: false });
         self.0.count.send_replace(table.slots.len());
         Some(Entry { executions: self.clone(), run_id, stop: stopped, left: false })
     }
@@ -96,6 +98,18 @@ impl Executions {
         if let Some(slot) = self.table().slots.get(&run_id).filter(|slot| slot.fence == Some(fence)) {
             slot.stop(why);
         }
+    }
+
+    /// At its next checkpoint the run looks whether it is to be held.
+    pub fn look(&self, run_id: Uuid) {
+        if let Some(slot) = self.table().slots.get_mut(&run_id) {
+            slot.look = true;
+        }
+    }
+
+    /// Whether the run was told to look, since it did so last.
+    pub fn take_look(&self, run_id: Uuid) -> bool {
+        self.table().slots.get_mut(&run_id).is_some_and(|slot| std::mem::take(&mut slot.look))
     }
 
     /// Stops everything, the claims on their way too.
@@ -137,9 +151,10 @@ impl Executions {
 
 impl Entry {
     /// The claim was granted.
-    pub fn begin(&self, fence: i64) {
+    pub fn begin(&self, fence: i64, paused: bool) {
         if let Some(slot) = self.executions.table().slots.get_mut(&self.run_id) {
             slot.fence = Some(fence);
+            slot.look |= paused;
         }
     }
 
@@ -186,7 +201,7 @@ mod tests {
         let (early, late) = (new_id(), new_id());
         let mut claimed = executions.claim(early).unwrap();
         executions.close(Stop::Drain);
-        claimed.begin(3);
+        claimed.begin(3, false);
         assert_eq!(claimed.stopped().await, Stop::Drain);
         assert_eq!(executions.claim(late).unwrap().stopped().await, Stop::Drain);
         drop(claimed);
@@ -197,11 +212,26 @@ mod tests {
     async fn a_stop_of_an_earlier_execution_leaves_the_later_one_alone() {
         let (executions, run) = (Executions::default(), new_id());
         let mut entry = executions.claim(run).unwrap();
-        entry.begin(7);
+        entry.begin(7, false);
         executions.stop(run, 5, Stop::Ended);
         assert!(entry.stopped().now_or_never().is_none());
         executions.stop(run, 7, Stop::Ended);
         assert_eq!(entry.stopped().await, Stop::Ended);
+    }
+
+    #[test]
+    fn a_run_that_is_told_to_look_does_so_once_though_its_claim_was_on_its_way() {
+        let (executions, run) = (Executions::default(), new_id());
+        executions.look(run);
+        let entry = executions.claim(run).unwrap();
+        executions.look(run);
+        entry.begin(1, false);
+        assert_eq!((executions.take_look(run), executions.take_look(run)), (true, false));
+        entry.leave();
+        let entry = executions.claim(run).unwrap();
+        assert!(!executions.take_look(run), "another execution");
+        entry.begin(2, true);
+        assert!(executions.take_look(run));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use runmill_shared::{
     App, Error, Result,
     domain::{Lane, tool::ToolDescriptor},
+    events::live::Order,
     tasks,
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -52,7 +53,7 @@ pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
     let jobs = Arc::new(Jobs::new(&app, recorder.clone(), executions.clone(), leases.clone())?);
     let reconciler = Reconciler::start(&app, leases.clone(), executions.clone(), alive.ended.child_token());
     let scheduler = Scheduler::start(&app, alive.ended.child_token());
-    listen_for_stops(&app, executions.clone(), alive.ended.clone());
+    listen_for_orders(&app, executions.clone(), alive.ended.clone());
     drain_on(&app, shutdown.clone(), executions, alive.ended.clone());
     let outcome = lanes::run_lanes(app.queue.clone(), &lane_sizes(&app)?, reconciler.ready_rows(), jobs, shutdown).await;
     scheduler.stop().await;
@@ -82,13 +83,15 @@ fn lane_sizes(app: &App) -> Result<BTreeMap<Lane, usize>> {
     app.config.lanes.iter().map(size).collect()
 }
 
-/// Runs that somebody else has ended stop here at once; those whose notice was lost are found by the reconciler.
-fn listen_for_stops(app: &App, executions: Executions, ended: CancellationToken) {
-    let mut stopped = app.live.stopped();
-    tasks::spawn("listen for stops", async move {
-        while let Some(notice) = ended.run_until_cancelled(stopped.recv()).await {
-            match notice {
-                Ok(run_id) => executions.ended(run_id),
+/// Runs that somebody else has ended stop here at once, and those that are to be held look; whose order was lost is found by the
+/// reconciler.
+fn listen_for_orders(app: &App, executions: Executions, ended: CancellationToken) {
+    let mut orders = app.live.orders();
+    tasks::spawn("listen for orders", async move {
+        while let Some(order) = ended.run_until_cancelled(orders.recv()).await {
+            match order {
+                Ok(Order::Stop(run_id)) => executions.ended(run_id),
+                Ok(Order::Look(run_id)) => executions.look(run_id),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             }

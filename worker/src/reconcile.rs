@@ -145,6 +145,8 @@ impl Work {
     async fn compare(&self, mine: Uuid, unknown: &mut Vec<(Uuid, i64)>) -> Result<()> {
         let executed = self.executions.running();
         let rows = execution::held_by(&self.app, mine).await?;
+        rows.iter().filter(|row| row.paused).for_each(|row| self.executions.look(row.held.id));
+        let rows: Vec<_> = rows.into_iter().map(|row| (row.held.id, row.held.fence)).collect();
         for (run_id, fence) in executed {
             if !rows.contains(&(run_id, fence))
                 && self.executions.is_executed(run_id, fence)
@@ -165,7 +167,7 @@ impl Work {
 
     /// A second look: the run may have been claimed after the rows were read.
     async fn is_held(&self, mine: Uuid, run_id: Uuid, fence: i64) -> Result<bool> {
-        Ok(execution::held_by(&self.app, mine).await?.contains(&(run_id, fence)))
+        Ok(execution::held_by(&self.app, mine).await?.iter().any(|row| (row.held.id, row.held.fence) == (run_id, fence)))
     }
 
     /// A queue in memory starts empty.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use poem::{Request, RequestBody, http::header};
+use poem::{FromRequest, Request, RequestBody, http::header};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
@@ -41,9 +41,13 @@ impl Authenticator {
         Self { app, seen: Arc::default() }
     }
 
-    /// The caller, who has a request left this minute.
     async fn caller(&self, request: &Request) -> Result<Caller> {
-        let caller = match bearer(request)? {
+        self.identify(bearer(request)?).await
+    }
+
+    /// The caller, who has a request left this minute.
+    async fn identify(&self, token: Option<&str>) -> Result<Caller> {
+        let caller = match token {
             Some(key) if key.starts_with(accounts::KEY_PREFIX) => accounts::caller_of_key(&self.app, key).await?,
             Some(token) => {
                 let (user, role) = self.app.tokens.verify_user(token, &self.app.clock)?;
@@ -73,6 +77,23 @@ impl Authenticator {
             return self.app.tokens.verify_stream(&token, &self.app.clock);
         }
         self.caller(request).await
+    }
+
+    /// A header wins over `?token=`. Without either, an open start takes only what no foreign page has sent: a browser lets any page
+    /// open a socket, and sends its origin with it.
+    async fn socket_caller(&self, request: &Request) -> Result<Caller> {
+        #[derive(serde::Deserialize)]
+        struct Query {
+            token: Option<String>,
+        }
+        if let Some(token) = bearer(request)? {
+            return self.identify(Some(token)).await;
+        }
+        let given = request.params::<Query>().ok().and_then(|query| query.token).filter(|token| !token.is_empty());
+        if given.is_none() && !is_same_origin(request) {
+            return Err(Error::unauthenticated("a page of another origin has to bring a token"));
+        }
+        self.identify(given.as_deref()).await
     }
 
     async fn still_exists(&self, user: Uuid) -> Result<()> {
@@ -111,6 +132,16 @@ fn bearer(request: &Request) -> Result<Option<&str>> {
     match token.map(|(_, token)| token.trim()) {
         Some(token) if !token.is_empty() => Ok(Some(token)),
         _ => Err(Error::unauthenticated("send Authorization: Bearer with a token or an API key")),
+    }
+}
+
+/// Whether the request comes from no page, or from one of this server's own.
+fn is_same_origin(request: &Request) -> bool {
+    let origin = request.header(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    match (request.header(header::ORIGIN), origin) {
+        (None, _) => true,
+        (_, Some((_, authority))) => request.header(header::HOST) == Some(authority),
+        _ => false,
     }
 }
 
@@ -167,6 +198,15 @@ impl<'a> ApiExtractor<'a> for StreamAuth {
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         authenticator(request)?.stream_caller(request).await.map(Self).map_err(refuse)
+    }
+}
+
+/// As `Auth`, and also by `?token=`: for WebSockets, because browsers send no headers there.
+pub struct SocketAuth(pub Caller);
+
+impl<'a> FromRequest<'a> for SocketAuth {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        authenticator(request)?.socket_caller(request).await.map(Self).map_err(refuse)
     }
 }
 

@@ -7,6 +7,7 @@ mod branches;
 mod chat;
 mod chat_events;
 mod executions;
+mod executions_live;
 mod feedback;
 mod goals;
 mod health;
@@ -105,6 +106,7 @@ pub fn routes(app: &App, builtin_tools: &[ToolDescriptor]) -> impl Endpoint + 's
     Route::new()
         .nest("/docs", ui)
         .at("/openapi.json", spec)
+        .at("/api/v1/ws/executions/:id", executions_live::endpoint())
         .nest("/", service)
         .with(Envelope::<Platform>::new(app.config.http.request_timeout))
 }

@@ -1,5 +1,5 @@
 //! The endpoints of this dialect, one line each in `endpoints.tsv`: those that are due have a route, a token is asked for, and what is
-//! another's stays theirs. A body may name ann's resources: `$agent`.
+//! another's stays theirs. Sockets (`WS`) have no row in the document, and are tried. A body may name ann's resources: `$agent`.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -43,6 +43,10 @@ fn table() -> Vec<Line> {
 
 impl Line {
     /// Names of parameters are nobody's business.
+    fn is_socket(&self) -> bool {
+        self.method == "WS"
+    }
+
     fn key(&self) -> (String, String) {
         key(self.method, &format!("/api/v1{}", self.path))
     }
@@ -66,7 +70,8 @@ fn routes() -> BTreeSet<(String, String)> {
 #[test]
 fn every_endpoint_that_is_due_has_a_route() {
     let routes = routes();
-    let missing: Vec<_> = table().iter().filter(|line| line.due).map(Line::key).filter(|key| !routes.contains(key)).collect();
+    let missing: Vec<_> =
+        table().iter().filter(|line| line.due && !line.is_socket()).map(Line::key).filter(|key| !routes.contains(key)).collect();
     assert!(missing.is_empty(), "no route: {missing:#?}");
 }
 
@@ -143,11 +148,23 @@ fn filled(line: &Line, resources: &BTreeMap<&str, String>) -> (String, Option<Va
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_anybodys_but_its_owners() {
     let routes = routes();
-    let table: Vec<_> = table().into_iter().filter(|line| line.due && routes.contains(&line.key())).collect();
+    let table: Vec<_> =
+        table().into_iter().filter(|line| line.due && (line.is_socket() || routes.contains(&line.key()))).collect();
     for platform in each(|_| {}).await {
         let resources = resources(&platform).await;
         let mut wrong = Vec::new();
-        for line in &table {
+        for line in table.iter().filter(|line| line.is_socket()) {
+            let path = filled(line, &resources).0.replace("/api/v1", "");
+            let asked = [None, Some("no token"), Some(platform.token("bob")), Some(platform.token("ann"))];
+            let mut got = Vec::new();
+            for token in asked {
+                got.push(platform.socket(&path, token).await.map_or_else(|refused| refused, |_| 101));
+            }
+            if got != [401, 401, line.stranger, 101] {
+                wrong.push(format!("socket {path}: {got:?}"));
+            }
+        }
+        for line in table.iter().filter(|line| !line.is_socket()) {
             let (path, body) = filled(line, &resources);
             let (status, told) = platform.as_("bob").absolute(line.method, &path, body.as_ref()).await;
             let text = told.to_string();

@@ -7,6 +7,7 @@ mod approvals;
 mod branches;
 mod coverage;
 mod executions;
+mod executions_live;
 mod feedback;
 mod goals;
 mod model_configs;

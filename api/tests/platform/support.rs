@@ -15,6 +15,8 @@ use runmill_testkit::{
     model_server::ModelServer,
 };
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,6 +54,19 @@ pub async fn each(tweak: impl Fn(&mut Config)) -> Vec<TestPlatform> {
     all
 }
 
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The API on a free port, until the token is cancelled.
+async fn serve(app: &App) -> (SocketAddr, CancellationToken) {
+    let listeners = Listeners::bind(&app.config).await.unwrap();
+    let (address, stop) = (listeners.platform_addr().unwrap(), CancellationToken::new());
+    let builtin_tools = runmill_worker::builtin_tools(&app.config).unwrap();
+    let setup = Setup { builtin_tools, health: Health::of(app) };
+    let (served, token) = (app.clone(), stop.clone());
+    tasks::spawn("test server", async move { runmill_api::serve(served, setup, listeners, token).await.unwrap() });
+    (address, stop)
+}
+
 impl TestPlatform {
     /// With sign-in required, and settings changed by `tweak`.
     pub async fn start(database: TestDatabase, tweak: impl FnOnce(&mut Config)) -> Self {
@@ -67,12 +82,7 @@ impl TestPlatform {
         config.models.default = "openai:test".into();
         tweak(&mut config);
         let app = App::open(config).await.unwrap();
-        let listeners = Listeners::bind(&app.config).await.unwrap();
-        let (address, stop) = (listeners.platform_addr().unwrap(), CancellationToken::new());
-        let builtin_tools = runmill_worker::builtin_tools(&app.config).unwrap();
-        let setup = Setup { builtin_tools, health: Health::of(&app) };
-        let (served, token) = (app.clone(), stop.clone());
-        tasks::spawn("test server", async move { runmill_api::serve(served, setup, listeners, token).await.unwrap() });
+        let (address, stop) = serve(&app).await;
         let client = Client::builder().no_proxy().build().unwrap();
         let mut this = Self { app, model, address, client, tokens: HashMap::new(), worker: None, stop, database };
         this.start_worker().await;
@@ -84,6 +94,26 @@ impl TestPlatform {
 
     pub fn name(&self) -> &'static str {
         self.database.name()
+    }
+
+    /// Tells the API to stop, as SIGTERM does, and starts another one, at another address.
+    pub async fn restart_api(&mut self) {
+        self.stop.cancel();
+        (self.address, self.stop) = serve(&self.app).await;
+    }
+
+    /// Opens a socket below `/api/v1`, or answers the status of the refusal. `token` as `?token=`.
+    pub async fn socket(&self, path: &str, token: Option<&str>) -> Result<Socket, u16> {
+        let query = token.map_or_else(String::new, |token| format!("?token={token}"));
+        match connect_async(format!("ws://{}{PREFIX}{path}{query}", self.address)).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(refused)) => Err(refused.status().as_u16()),
+            Err(e) => panic!("{path}: {e}"),
+        }
+    }
+
+    pub fn token(&self, name: &str) -> &str {
+        &self.tokens[name]
     }
 
     async fn sign_in(&mut self, name: &'static str) {

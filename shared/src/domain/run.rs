@@ -55,6 +55,10 @@ pub enum Transition {
     Park,
     /// What it waited for has come.
     Wake,
+    /// Somebody wants it held: a ready run waits at once; one that is executed, or waits already, gets a mark.
+    Pause,
+    /// The mark is taken away, and a run that waited for that goes on.
+    Resume,
     /// A failure that the policy tries again, later.
     Backoff,
     /// Its worker died, or let it go in order to stop.
@@ -65,8 +69,18 @@ pub enum Transition {
 }
 
 impl Transition {
-    pub const ALL: [Self; 8] =
-        [Self::Claim, Self::Park, Self::Wake, Self::Backoff, Self::Release, Self::Succeed, Self::Fail, Self::Cancel];
+    pub const ALL: [Self; 10] = [
+        Self::Claim,
+        Self::Park,
+        Self::Wake,
+        Self::Pause,
+        Self::Resume,
+        Self::Backoff,
+        Self::Release,
+        Self::Succeed,
+        Self::Fail,
+        Self::Cancel,
+    ];
 }
 
 /// The transition table: the state after, or `None` where the move is not allowed.
@@ -75,8 +89,10 @@ pub fn next(state: RunState, by: Transition) -> Option<RunState> {
     use Transition as T;
     Some(match (state, by) {
         (S::Queued, T::Claim) => S::Running,
-        (S::Running, T::Park) => S::Waiting,
-        (S::Waiting, T::Wake) | (S::Running, T::Backoff | T::Release) => S::Queued,
+        (S::Running, T::Park) | (S::Queued, T::Pause) => S::Waiting,
+        (S::Waiting, T::Wake | T::Resume) | (S::Running, T::Backoff | T::Release) => S::Queued,
+        // The mark alone: a worker sees it at its next checkpoint.
+        (S::Running | S::Waiting, T::Pause) | (S::Queued | S::Running, T::Resume) => state,
         (S::Running, T::Succeed) => S::Succeeded,
         // A queued or waiting run fails when its time is up.
         (S::Queued | S::Running | S::Waiting, T::Fail) => S::Failed,
@@ -143,6 +159,11 @@ impl RunKind {
 
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|k| k.as_str() == text)
+    }
+
+    /// Whether its execution looks, between its steps, if it is to be held.
+    pub fn has_checkpoints(self) -> bool {
+        matches!(self, Self::Agent | Self::Team | Self::Goal | Self::Task)
     }
 
     pub fn lane(self) -> Lane {
@@ -436,6 +457,18 @@ mod tests {
     fn every_state_that_has_not_ended_can_be_cancelled() {
         for state in RunState::ALL.into_iter().filter(|s| !s.is_ended()) {
             assert_eq!(next(state, Transition::Cancel), Some(RunState::Cancelled));
+        }
+    }
+
+    #[test]
+    fn holding_a_run_and_letting_it_go_on_ends_nothing() {
+        for state in RunState::ALL {
+            for by in [Transition::Pause, Transition::Resume] {
+                assert_eq!(next(state, by).is_some(), !state.is_ended(), "{state:?} {by:?}");
+                assert!(
+                    next(state, by).is_none_or(|s| !s.is_ended() && (s == RunState::Running) == (state == RunState::Running))
+                );
+            }
         }
     }
 

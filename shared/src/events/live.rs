@@ -11,8 +11,17 @@ use uuid::Uuid;
 use super::redis::RedisTransport;
 use crate::{config::Config, domain::event::Event, error::Result};
 
-/// Runs that a process may be told to stop, before it starts to miss some and asks the database instead.
-const STOPPED: usize = 1024;
+/// Orders that a process may have before it, before it starts to miss some and asks the database instead.
+const ORDERS: usize = 1024;
+
+/// What the worker that executes a run is told of it, whichever worker that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Somebody else has ended it.
+    Stop(Uuid),
+    /// Its row says whether it is to be held at its next checkpoint.
+    Look(Uuid),
+}
 
 #[derive(Clone, Debug)]
 pub enum Signal {
@@ -31,8 +40,7 @@ pub struct Live {
 /// The readers of this process.
 pub(super) struct Hub {
     threads: Mutex<HashMap<Uuid, Followed>>,
-    /// Runs that were ended from outside their execution.
-    stopped: broadcast::Sender<Uuid>,
+    orders: broadcast::Sender<Order>,
     /// Batches a reader may be behind.
     buffer: usize,
 }
@@ -53,8 +61,8 @@ pub struct Subscription {
 
 impl Live {
     pub fn open(config: &Config) -> Result<Self> {
-        let (stopped, _) = broadcast::channel(STOPPED);
-        let hub = Arc::new(Hub { threads: Mutex::default(), stopped, buffer: config.events.buffer });
+        let (orders, _) = broadcast::channel(ORDERS);
+        let hub = Arc::new(Hub { threads: Mutex::default(), orders, buffer: config.events.buffer });
         let redis = if config.is_distributed() { Some(RedisTransport::open(&config.redis, hub.clone())?) } else { None };
         Ok(Self { hub, redis })
     }
@@ -70,20 +78,20 @@ impl Live {
         }
     }
 
-    /// Tells the worker that executes a run, whichever it is, that the run has been ended by somebody else.
-    pub fn stop(&self, run_id: Uuid) {
+    /// Tells the worker that executes a run, whichever it is.
+    pub fn order(&self, order: Order) {
         match &self.redis {
-            Some(redis) => redis.stop(run_id),
-            None => self.hub.stop(run_id),
+            Some(redis) => redis.order(order),
+            None => self.hub.order(order),
         }
     }
 
-    /// Runs to stop. It may lag: the row is the truth.
-    pub fn stopped(&self) -> broadcast::Receiver<Uuid> {
+    /// What workers are told. It may lag: the row is the truth.
+    pub fn orders(&self) -> broadcast::Receiver<Order> {
         if let Some(redis) = &self.redis {
-            redis.listen_for_stops();
+            redis.listen_for_orders();
         }
-        self.hub.stopped.subscribe()
+        self.hub.orders.subscribe()
     }
 
     /// Once this returns, every event that is committed from now on is signalled, or found by the watch over `followed`.
@@ -140,8 +148,8 @@ impl Hub {
         }
     }
 
-    pub(super) fn stop(&self, run_id: Uuid) {
-        self.stopped.send(run_id).ok();
+    pub(super) fn order(&self, order: Order) {
+        self.orders.send(order).ok();
     }
 
     fn subscribe(self: &Arc<Self>, thread_id: Uuid) -> Subscription {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::live::Hub;
+use super::live::{Hub, Order};
 use crate::{
     config,
     domain::event::Event,
@@ -35,7 +35,7 @@ struct Inner {
     hub: Arc<Hub>,
     outgoing: OnceLock<mpsc::Sender<(String, String)>>,
     events: OnceLock<watch::Receiver<bool>>,
-    stops: OnceLock<watch::Receiver<bool>>,
+    orders: OnceLock<watch::Receiver<bool>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl RedisTransport {
             hub,
             outgoing: OnceLock::new(),
             events: OnceLock::new(),
-            stops: OnceLock::new(),
+            orders: OnceLock::new(),
         })))
     }
 
@@ -76,8 +76,8 @@ impl RedisTransport {
         self.send(self.event_channel(thread_id.as_u128() % CHANNELS), text);
     }
 
-    pub fn stop(&self, run_id: Uuid) {
-        self.send(self.stop_channel(), run_id.to_string());
+    pub fn order(&self, order: Order) {
+        self.send(self.stop_channel(), spell(order));
     }
 
     fn send(&self, channel: String, text: String) {
@@ -108,11 +108,11 @@ impl RedisTransport {
         tokio::time::timeout(Duration::from_secs(1), confirmed.wait_for(|c| *c)).await.ok();
     }
 
-    pub fn listen_for_stops(&self) {
-        self.0.stops.get_or_init(|| {
-            self.listen("receive stops", vec![self.stop_channel()], |hub, text| {
-                if let Ok(id) = text.parse() {
-                    hub.stop(id);
+    pub fn listen_for_orders(&self) {
+        self.0.orders.get_or_init(|| {
+            self.listen("receive orders", vec![self.stop_channel()], |hub, text| {
+                if let Some(order) = read(text) {
+                    hub.order(order);
                 }
             })
         });
@@ -131,6 +131,22 @@ impl RedisTransport {
             }
         });
         confirmed
+    }
+}
+
+const LOOK: &str = "look:";
+
+fn spell(order: Order) -> String {
+    match order {
+        Order::Stop(run_id) => run_id.to_string(),
+        Order::Look(run_id) => format!("{LOOK}{run_id}"),
+    }
+}
+
+fn read(text: &str) -> Option<Order> {
+    match text.strip_prefix(LOOK) {
+        Some(run_id) => run_id.parse().ok().map(Order::Look),
+        None => text.parse().ok().map(Order::Stop),
     }
 }
 
@@ -176,5 +192,18 @@ async fn deliver(client: Client, timeout: Duration, mut outgoing: mpsc::Receiver
         if let Err(e) = sent.await {
             tracing::warn!(error = %e, "live events were not published; readers find them in the log");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_as_it_was_spelled_and_what_is_none_is_left_alone() {
+        for order in [Order::Stop(Uuid::nil()), Order::Look(Uuid::nil())] {
+            assert_eq!(read(&spell(order)), Some(order));
+        }
+        assert_eq!((read("look:"), read("from a newer release")), (None, None));
     }
 }

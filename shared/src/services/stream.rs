@@ -36,6 +36,8 @@ pub enum From {
     Natural,
     /// The first event of this run.
     Run(Uuid),
+    /// What comes from now on.
+    Now,
 }
 
 /// A reader of one thread. It holds no database connection between calls, and memory for one page.
@@ -66,6 +68,7 @@ pub async fn follow(app: &App, caller: &Caller, thread: &str, from: From) -> Res
         From::Natural => Some(events::natural_start(&app.db, thread_id).await? - 1),
         From::Run(run) => events::first_of_run(&app.db, run).await?.map(|first| first - 1),
         From::After(seq) => Some(seq),
+        From::Now => None,
     };
     let extent = events::extent(&app.db, thread_id).await?;
     let cursor = start.unwrap_or(extent.last_seq);

@@ -5,6 +5,7 @@ use runmill_shared::{
         step::{StepKind, StepWrite},
     },
     error::ErrorKind,
+    events::live::Order,
     queue::Queue,
     services::runs::{
         execution::{Child, Parked},
@@ -51,9 +52,9 @@ async fn a_run_can_be_cancelled_in_every_state_and_its_thread_goes_on() {
         assert_eq!(cancel(&w, queued).await.state, RunState::Cancelled, "{}", w.name);
         let running = w.claim(next).await;
         let third = w.accept("t", "c").await.id;
-        let mut stopped = w.app.live.stopped();
+        let mut orders = w.app.live.orders();
         cancel(&w, running.id).await;
-        assert_eq!(stopped.recv().await.unwrap(), running.id, "the worker that executes it is told");
+        assert_eq!(orders.recv().await.unwrap(), Order::Stop(running.id), "the worker that executes it is told");
         assert_eq!(finish(&w.app, &running).await.unwrap_err().code, execution::LOST);
         let waiting = w.claim(third).await;
         wait_for(&w, &waiting, vec![new_id()]).await;

@@ -2,6 +2,7 @@
 use runmill_shared::{
     config::Secret,
     domain::Lane,
+    events::live::Order,
     services::stream::{self, From, Item},
 };
 
@@ -69,18 +70,18 @@ async fn a_cancel_here_stops_the_worker_there_and_hints_are_shared() {
     let accepted = w.accept("t", "a").await;
     until("its hint is there", async || second.queue.depth(Lane::Runs).await.unwrap() == 1).await;
     let run = execution::claim(&second, accepted.id, w.session().await).await.unwrap().unwrap();
-    let mut stopped = second.live.stopped();
+    let mut stopped = second.live.orders();
     let stop = async {
         // The subscription is made in the background: until it stands, a stop is lost, as any message may be.
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         loop {
             ticks.tick().await;
-            w.app.live.stop(run.id);
+            w.app.live.order(Order::Stop(run.id));
         }
     };
     control::cancel(&w.app, &Caller::local(), run.id).await.unwrap();
     tokio::select! {
-        told = stopped.recv() => assert_eq!(told.unwrap(), run.id),
+        told = stopped.recv() => assert_eq!(told.unwrap(), Order::Stop(run.id)),
         () = stop => {}
         () = tokio::time::sleep(LIMIT) => panic!("the other process was never told"),
     }

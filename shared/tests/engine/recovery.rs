@@ -103,7 +103,8 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
             let run = execution::claim(&w.app, id, session).await.unwrap().unwrap();
             expected.push((id, run.fence));
         }
-        let mut held = execution::held_by(&w.app, session).await.unwrap();
+        let rows = execution::held_by(&w.app, session).await.unwrap();
+        let mut held: Vec<_> = rows.into_iter().map(|row| (row.held.id, row.held.fence)).collect();
         held.sort_unstable();
         expected.sort_unstable();
         assert_eq!(held, expected, "{}", w.name);

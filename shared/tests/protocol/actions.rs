@@ -9,6 +9,7 @@ pub enum Action {
     Cancel(RunId),
     Deadline(RunId),
     Drain(usize),
+    Pause(RunId),
     Thaw(usize),
     ThawAndFence(usize),
 
@@ -17,6 +18,7 @@ pub enum Action {
     Claim(usize),
     Execute(usize, usize, Op),
     Signal(RunId),
+    Resume(RunId),
     ApplyWake(RunId),
     ApplyCancel(RunId),
     BecomeDue(RunId),
@@ -64,6 +66,9 @@ impl Protocol {
                 if let Some(op) = self.next_op(state, worker, index) {
                     actions.push(Action::Execute(worker, index, op));
                 }
+                if self.may_look(state, worker, index) {
+                    actions.push(Action::Execute(worker, index, Op::LookPaused));
+                }
                 if w.draining {
                     actions.push(Action::Execute(worker, index, Op::PutBack));
                 }
@@ -90,6 +95,9 @@ impl Protocol {
         }
         if self.runs[run].kind == Kind::Signal && row.steps > 0 && !row.signalled {
             actions.push(Action::Signal(run));
+        }
+        if row.paused {
+            actions.push(Action::Resume(run));
         }
         // A higher score waits until the lane's lower ones are gone, as in the reconciler's statement.
         let below = state.hints.min().is_none_or(|min| run < min);
@@ -118,6 +126,9 @@ impl Protocol {
 
     fn next_op(&self, state: &State, worker: usize, index: usize) -> Option<Op> {
         let execution = &state.workers[worker].executions[index];
+        if execution.view == View::Paused {
+            return Some(Op::Hold);
+        }
         if execution.steps == 0 {
             return Some(Op::Write);
         }
@@ -126,7 +137,14 @@ impl Protocol {
             (_, View::Unknown) => Some(Op::Look),
             (_, View::Blocked) if self.planted(Plant::WaitInSlot) => self.condition_met(state, execution.run).then_some(Op::Look),
             (_, View::Blocked) => Some(Op::Park),
+            (_, View::Paused) => Some(Op::Hold),
         }
+    }
+
+    /// A worker may learn at any checkpoint that the run is to be held, or never.
+    fn may_look(&self, state: &State, worker: usize, index: usize) -> bool {
+        let execution = &state.workers[worker].executions[index];
+        self.accepts(state, execution) && state.runs[execution.run].paused && execution.view != View::Paused
     }
 
     pub fn environment(&self, state: &State, actions: &mut Vec<Action>) {
@@ -140,6 +158,9 @@ impl Protocol {
                 }
                 if self.allows(Allow::Deadline) {
                     actions.push(Action::Deadline(run));
+                }
+                if self.allows(Allow::Pause) && !row.paused {
+                    actions.push(Action::Pause(run));
                 }
             }
         }
@@ -193,7 +214,7 @@ impl Protocol {
                 actions.push(Action::ClaimUnanswered(worker));
             }
             for index in 0..w.executions.len() {
-                let next = self.next_op(state, worker, index).filter(|&op| op != Op::Look);
+                let next = self.next_op(state, worker, index).filter(|&op| op != Op::Look && op != Op::LookPaused);
                 if let Some(op) = next
                     && self.allows(Allow::Unanswered)
                     && self.accepts(state, &w.executions[index])

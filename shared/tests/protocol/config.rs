@@ -36,6 +36,8 @@ pub enum Allow {
     Cancel,
     Deadline,
     Drain,
+    /// Somebody holds a run, and lets it go on later.
+    Pause,
 }
 
 /// Faults put into the protocol itself, to see that the properties can fail.
@@ -52,6 +54,7 @@ pub enum Plant {
     SweepOnce,
     NoDisown,
     WaitInSlot,
+    ResumeWithoutCount,
 }
 
 /// What must have happened somewhere in a search, so that a property does not hold for want of a case.
@@ -73,9 +76,16 @@ pub enum Event {
     CancelCascaded,
     OrphanCancelled,
     PutBack,
+    /// A ready run was held at once.
+    Held,
+    /// An execution was held at a checkpoint.
+    HeldAtCheckpoint,
+    /// It was resumed between the look and the park.
+    HoldRefused,
+    Resumed,
 }
 
-const EVENTS: usize = Event::PutBack as usize + 1;
+const EVENTS: usize = Event::Resumed as usize + 1;
 
 /// A configuration: the runs, how many workers, what may go wrong and how often.
 pub struct Protocol {

@@ -18,7 +18,7 @@ impl Protocol {
     fn apply(&self, state: &mut State, action: &Action) -> Class {
         use Action as A;
         match *action {
-            A::Accept(_) | A::Cancel(_) | A::Deadline(_) | A::Drain(_) | A::Thaw(_) | A::ThawAndFence(_) => {
+            A::Accept(_) | A::Cancel(_) | A::Deadline(_) | A::Drain(_) | A::Pause(_) | A::Thaw(_) | A::ThawAndFence(_) => {
                 self.apply_environment(state, action);
                 Class::Environment
             }
@@ -40,7 +40,7 @@ impl Protocol {
     }
 
     fn apply_environment(&self, state: &mut State, action: &Action) {
-        if matches!(action, Action::Cancel(_) | Action::Deadline(_) | Action::Drain(_)) {
+        if matches!(action, Action::Cancel(_) | Action::Deadline(_) | Action::Drain(_) | Action::Pause(_)) {
             state.stops -= 1;
         }
         match *action {
@@ -57,6 +57,7 @@ impl Protocol {
                     state.hints.insert(run);
                 }
             }
+            Action::Pause(run) => self.pause(state, run),
             Action::Thaw(worker) => state.workers[worker].frozen = false,
             Action::ThawAndFence(worker) => self.new_session(state, worker),
             _ => {}
@@ -92,6 +93,7 @@ impl Protocol {
                 state.runs[run].signalled = true;
                 self.wake(state, run);
             }
+            Action::Resume(run) => self.resume(state, run),
             Action::ApplyWake(child) => self.apply_wake(state, child),
             Action::ApplyCancel(child) => {
                 state.cancels.remove(child);

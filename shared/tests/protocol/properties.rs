@@ -11,6 +11,7 @@ pub const THREAD_ORDER: &str = "only the head of a thread is ready, and one run 
 pub const HINTS: &str = "no hint names a blocked run";
 pub const OWN_THREADS: &str = "children have threads of their own";
 pub const NO_LOST_WAKE: &str = "a waiting run whose condition is met has a wake under way";
+pub const NO_LOST_RESUME: &str = "a run waits as paused only while it is to be held";
 pub const ALL_END: &str = "every accepted run ends when the faults stop";
 
 pub fn all() -> Vec<Property<Protocol>> {
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Property<Protocol>> {
         Property::always(HINTS, hints),
         Property::always(OWN_THREADS, own_threads),
         Property::always(NO_LOST_WAKE, no_lost_wake),
+        Property::always(NO_LOST_RESUME, no_lost_resume),
         Property::always(ALL_END, all_end),
     ]
 }
@@ -78,9 +80,14 @@ fn own_threads(model: &Protocol, state: &State) -> bool {
 fn no_lost_wake(model: &Protocol, state: &State) -> bool {
     (0..state.runs.len()).all(|run| {
         state.runs[run].status != Status::Waiting
+            || state.runs[run].held
             || !model.condition_met(state, run)
             || (0..state.runs.len()).any(|child| model.runs[child].parent == Some(run) && state.wakes.has(child))
     })
+}
+
+fn no_lost_resume(_: &Protocol, state: &State) -> bool {
+    state.runs.iter().all(|row| !row.held || row.status == Status::Waiting && row.paused)
 }
 
 /// Checked where the protocol has nothing left to do by itself. Progress cannot cycle (`measure` rises with each step of

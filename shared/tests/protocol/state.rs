@@ -58,11 +58,11 @@ impl Status {
     pub fn may_become(self, next: Self) -> bool {
         use Status::{Absent, Cancelled, Failed, Queued, Running, Succeeded, Waiting};
         match (self, next) {
-            (Absent, Queued) => true,                          // accept
-            (Queued, Running | Cancelled | Failed) => true,    // claim, cancel, deadline
-            (Running, Queued | Waiting) => true,               // retry, expiry, drain, disown; park
-            (Running, Succeeded | Failed | Cancelled) => true, // end, crash limit, deadline, cancel
-            (Waiting, Queued | Cancelled | Failed) => true,    // wake, cancel, deadline
+            (Absent, Queued) => true,                                 // accept
+            (Queued, Running | Waiting | Cancelled | Failed) => true, // claim, pause, cancel, deadline
+            (Running, Queued | Waiting) => true,                      // retry, expiry, drain, disown; park
+            (Running, Succeeded | Failed | Cancelled) => true,        // end, crash limit, deadline, cancel
+            (Waiting, Queued | Cancelled | Failed) => true,           // wake, resume, cancel, deadline
             (from, to) => from == to,
         }
     }
@@ -90,6 +90,10 @@ pub struct Run {
     pub crashes: u8,
     /// Finished steps in the journal.
     pub steps: u8,
+    /// Somebody wants it held.
+    pub paused: bool,
+    /// It waits for being resumed, and for nothing else.
+    pub held: bool,
     /// The approval or tool result that the run asked for has been stored.
     pub signalled: bool,
 }
@@ -106,6 +110,8 @@ impl Run {
         attempt: 0,
         crashes: 0,
         steps: 0,
+        paused: false,
+        held: false,
         signalled: false,
     };
 
@@ -128,6 +134,8 @@ pub enum View {
     Unknown,
     Blocked,
     Clear,
+    /// It is to be held.
+    Paused,
 }
 
 /// A claimed run in a worker's memory. It outlives its claim until it is refused or fenced.

@@ -11,7 +11,11 @@ pub const ATTEMPT_LIMIT: u8 = 1;
 pub enum Op {
     Write,
     Look,
+    /// The mark and the wake count, in one statement.
+    LookPaused,
     Park,
+    /// Parks as paused.
+    Hold,
     Succeed,
     /// Succeeds, and the process dies before what a planted fault does after the commit.
     Torn,
@@ -106,6 +110,14 @@ impl Protocol {
             state.workers[worker].executions[index] = execution;
             return;
         }
+        if op == Op::LookPaused {
+            let row = &state.runs[run];
+            if row.paused {
+                (execution.view, execution.seen) = (View::Paused, row.wake_seq);
+            }
+            state.workers[worker].executions[index] = execution;
+            return;
+        }
         if !self.accepts(state, &execution) {
             self.count(Event::Refused);
             state.workers[worker].executions.remove(index);
@@ -116,13 +128,14 @@ impl Protocol {
                 self.write(state, &mut execution);
                 true
             }
-            Op::Park => self.park(state, &mut execution),
+            Op::Park => self.park(state, &mut execution, false),
+            Op::Hold => self.park(state, &mut execution, true),
             Op::Succeed => self.settle(state, run, Status::Succeeded, false),
             Op::Torn => self.settle(state, run, Status::Succeeded, true),
             Op::Fail => self.settle(state, run, Status::Failed, false),
             Op::Retry => self.retry(state, run),
             Op::PutBack => self.take_back(state, run, true),
-            Op::Look => true,
+            Op::Look | Op::LookPaused => true,
         };
         if !acked {
             self.count(Event::CommitUnanswered);
@@ -148,10 +161,10 @@ impl Protocol {
     }
 
     /// running → waiting, if nothing has woken the run since `seen` was read. True when the run goes on.
-    fn park(&self, state: &mut State, execution: &mut Execution) -> bool {
+    fn park(&self, state: &mut State, execution: &mut Execution, held: bool) -> bool {
         let row = &mut state.runs[execution.run];
         if row.wake_seq != execution.seen && !self.planted(Plant::ParkWithoutCompare) {
-            self.count(Event::ParkRefused);
+            self.count(if held { Event::HoldRefused } else { Event::ParkRefused });
             execution.seen = row.wake_seq;
             execution.view = View::Unknown;
             return true;
@@ -160,7 +173,8 @@ impl Protocol {
         row.ready = false;
         row.fence += 1;
         row.lease_owner = None;
-        self.count(Event::Parked);
+        row.held = held;
+        self.count(if held { Event::HeldAtCheckpoint } else { Event::Parked });
         false
     }
 
@@ -170,7 +184,30 @@ impl Protocol {
         row.wake_seq += 1;
         if row.status == Status::Waiting {
             row.status = Status::Queued;
+            row.held = false;
             self.make_ready(state, run);
+        }
+    }
+
+    /// Whatever waits or is executed gets the mark; a ready run waits at once.
+    pub fn pause(&self, state: &mut State, run: RunId) {
+        let row = &mut state.runs[run];
+        row.paused = true;
+        if row.claimable() {
+            (row.status, row.ready, row.held) = (Status::Waiting, false, true);
+            self.count(Event::Held);
+        }
+    }
+
+    /// Counts as a wake; one that waits for something else keeps waiting.
+    pub fn resume(&self, state: &mut State, run: RunId) {
+        self.count(Event::Resumed);
+        let row = &mut state.runs[run];
+        row.paused = false;
+        if row.held {
+            self.wake(state, run);
+        } else if !self.planted(Plant::ResumeWithoutCount) {
+            row.wake_seq += 1;
         }
     }
 
@@ -224,6 +261,7 @@ impl Protocol {
         let row = &mut state.runs[run];
         row.status = status;
         row.ready = false;
+        row.held = false;
         row.lease_owner = None;
         row.fence += 1;
         if self.runs[run].parent.is_some() && !(torn && self.planted(Plant::WakeAfterCommit)) {

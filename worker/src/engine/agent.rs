@@ -158,6 +158,9 @@ impl Loop<'_> {
     async fn iterate(mut self) -> Result<Left, Failure> {
         let mut repairs = 0;
         for iteration in 0..self.agent.definition.iteration_limit {
+            if self.journal.checkpoint(self.app, None).await? {
+                return Ok(Left::Parked);
+            }
             let answer = self.answer(iteration).await?;
             if answer.response.tool_calls.is_empty() {
                 match self.format.as_ref().map(|f| f.read(&answer.response.message_text)).transpose() {
@@ -171,6 +174,9 @@ impl Loop<'_> {
                 .into_iter()
                 .partition(|p| !self.client_tools.contains(&p.call.name));
             let answer = if ours.is_empty() { answer } else { self.keep(answer).await? };
+            if !ours.is_empty() && self.journal.checkpoint(self.app, None).await? {
+                return Ok(Left::Parked);
+            }
             if let Some(left) = self.call_tools(&ours).await? {
                 return Ok(left);
             }

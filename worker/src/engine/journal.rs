@@ -3,6 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use runmill_shared::{
     App,
+    clock::Timestamp,
     domain::{
         approval::NewApproval,
         event::NewEvent,
@@ -124,6 +125,21 @@ impl Journal {
         // What was said is written first: a refused park must not lose it.
         self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
         Ok(execution::park(app, &self.run, wake_seq, waiting, Writes::default()).await?)
+    }
+
+    /// Between two steps: lets the run wait as paused when somebody wants it held, at most until `until`. Costs nothing when nobody
+    /// does. `true`: it was parked.
+    pub async fn checkpoint(&self, app: &App, until: Option<Timestamp>) -> Result<bool, Failure> {
+        if !self.recorder.may_be_held(self.run.id) {
+            return Ok(false);
+        }
+        loop {
+            let (wake_seq, paused) = execution::holding(app, &self.run).await?;
+            // A wake between the look and the park may be the one that resumes it: look again.
+            if !paused || self.park(app, wake_seq, &Waiting::Paused { until }).await? == Parked::Yes {
+                return Ok(paused);
+            }
+        }
     }
 
     pub async fn commit(&self, events: Vec<NewEvent>, steps: Vec<StepWrite>, messages: Vec<NewMessage>) -> Result<(), Failure> {

@@ -79,6 +79,11 @@ impl Recorder {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody may have asked, since it was looked at last, that the run be held.
+    pub fn may_be_held(&self, run_id: Uuid) -> bool {
+        self.0.executions.take_look(run_id)
+    }
+
     /// Says something, soon.
     pub fn emit(&self, run: &Arc<Claimed>, event: NewEvent) {
         self.state().pending(run).say(event);

@@ -161,7 +161,7 @@ impl Handle for Jobs {
         let Some(run) = execution::claim(&self.app, hint.run_id, session).await? else {
             return Ok(Outcome::Done);
         };
-        entry.begin(run.fence);
+        entry.begin(run.fence, run.paused);
         let waited = self.app.clock.now().since(run.ready_at);
         metrics::histogram!("runmill_pickup_seconds", "lane" => lane.as_str()).record(waited);
         let run = Arc::new(run);

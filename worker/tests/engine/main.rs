@@ -9,6 +9,7 @@ mod control;
 mod deliveries;
 mod every_step;
 mod goals;
+mod holding;
 mod lease;
 mod memory;
 mod output;

@@ -331,8 +331,9 @@ async fn a_condition_decides_which_way_a_graph_goes() {
         let events = app.events("t").await.unwrap();
         check(&events);
         assert_eq!(told(&events, "started"), ["alice", "carol", "alice"], "{}", app.name());
-        let steps = runmill_shared::services::executions::get(&app.app, &app.caller, accepted.id).await.unwrap();
-        let keys: Vec<_> = steps.steps.iter().map(|s| s.key.as_str()).collect();
-        assert_eq!((keys, steps.children.len()), (vec!["node:s", "node:r", "node:e"], 3));
+        let execution = runmill_shared::services::executions::get(&app.app, &app.caller, accepted.id).await.unwrap();
+        let details = execution.details.unwrap();
+        let keys: Vec<_> = details.steps.iter().map(|s| s.key.as_str()).collect();
+        assert_eq!((keys, details.children.len()), (vec!["node:s", "node:r", "node:e"], 3));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         event::{Event, NewEvent},
     },
     error::Result,
+    events::live::Order,
     queue::Hint,
     store::{
         db::Tx,
@@ -30,6 +31,8 @@ pub struct After {
     notices: Vec<Notice>,
     /// Runs that ended while a worker or the queue may still have them.
     stopped: Vec<(Lane, Uuid)>,
+    /// Runs that a worker has to look at between two steps.
+    marked: Vec<Uuid>,
 }
 
 /// Whose event it is.
@@ -53,6 +56,10 @@ impl After {
 
     pub fn stopped(&mut self, lane: Lane, run_id: Uuid) {
         self.stopped.push((lane, run_id));
+    }
+
+    pub fn marked(&mut self, run_id: Uuid) {
+        self.marked.push(run_id);
     }
 
     pub fn events(&mut self, thread_id: Uuid, events: Vec<Event>) {
@@ -87,7 +94,10 @@ impl After {
             app.live.publish(thread_id, events);
         }
         for (_, run_id) in &self.stopped {
-            app.live.stop(*run_id);
+            app.live.order(Order::Stop(*run_id));
+        }
+        for run_id in self.marked {
+            app.live.order(Order::Look(run_id));
         }
         if self.ready.is_empty() && self.notices.is_empty() && self.stopped.is_empty() {
             return;

@@ -428,9 +428,17 @@ pub async fn open_message(app: &App, run: &Claimed) -> Result<Option<String>> {
     steps::open_message(&app.db, run.id).await
 }
 
-/// The runs, with their fences, that the database says a session executes.
-pub async fn held_by(app: &App, session: Uuid) -> Result<Vec<(Uuid, i64)>> {
-    Ok(sweep::still_mine(&app.db, session).await?.into_iter().map(|f| (f.id, f.fence)).collect())
+/// The run's wake count, and whether it is to be held at this checkpoint.
+///
+/// # Errors
+/// `RUN_LOST`.
+pub async fn holding(app: &App, run: &Claimed) -> Result<(i64, bool)> {
+    moves::holding(&app.db, run.id, run.fence).await?.ok_or_else(lost)
+}
+
+/// The runs that the database says a session executes.
+pub async fn held_by(app: &App, session: Uuid) -> Result<Vec<sweep::Mine>> {
+    sweep::still_mine(&app.db, session).await
 }
 
 /// Gives back a run that this worker was given without ever learning of it: the answer to its claim was lost.

@@ -3,6 +3,8 @@
 //!
 //! A run is found by its id and by nothing else: `state || ''` keeps Postgres from a partial index of some state, which is the cheaper
 //! plan while few runs are in it, and is kept when there are a hundred thousand.
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
         Lane,
         run::{Claimed, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting, Watcher},
     },
-    error::Result,
+    error::{Error, Result},
 };
 
 /// What an accepted run's row is made of.
@@ -110,6 +112,28 @@ pub const WAKE: Sql = Sql::both(
      WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting')
      RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
 );
+/// A ready run waits at once; one that is not ready (behind another, or not due), is executed, or waits already, gets the mark. What is
+/// held is not queued for too long.
+pub const PAUSE: Sql = Sql::both(
+    "UPDATE runs SET paused = TRUE, queue_deadline = NULL, ready = FALSE,
+         waiting_for = CASE WHEN state = 'queued' AND ready THEN $2 ELSE waiting_for END,
+         state = CASE WHEN state = 'queued' AND ready THEN 'waiting' ELSE state END
+     WHERE id = $1 AND NOT paused AND state || '' IN ('queued', 'running', 'waiting')
+     RETURNING id, state, waiting_for",
+);
+/// Counts as a wake, so that a worker that is about to park it as paused goes on; one that waits for something else keeps waiting.
+pub const RESUME: Sql = Sql::both(
+    "UPDATE runs SET paused = FALSE, wake_seq = wake_seq + 1, hinted_at = $2,
+         queue_deadline = CASE WHEN started_at IS NULL THEN COALESCE(due_at, $2) + $3 ELSE queue_deadline END,
+         ready = (ready OR state = 'waiting' AND waiting_for LIKE '%\"reason\":\"paused\"%'),
+         wake_at = CASE WHEN state = 'waiting' AND waiting_for LIKE '%\"reason\":\"paused\"%' THEN NULL ELSE wake_at END,
+         dispatch_score = CASE WHEN state = 'waiting' THEN $2 - priority * 300000000 ELSE dispatch_score END,
+         state = CASE WHEN state = 'waiting' AND waiting_for LIKE '%\"reason\":\"paused\"%' THEN 'queued' ELSE state END
+     WHERE id = $1 AND paused AND state || '' IN ('queued', 'running', 'waiting')
+     RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
+);
+/// What a worker looks at between two steps: the mark, and the wake count to park by.
+pub const HOLDING: Sql = Sql::both("SELECT wake_seq, paused FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'");
 pub const BACK_OFF: Sql = Sql::both(
     "UPDATE runs SET state = 'queued', ready = FALSE, attempt = attempt + 1, fence = fence + 1, lease_owner = NULL, due_at = $3,
          run_left = run_deadline - $4, run_deadline = NULL, error = $5
@@ -129,8 +153,24 @@ pub const MAKE_READY: Sql = Sql::both(
 pub const JOIN_ORDER: Sql = Sql::both(
     "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state || '' = 'queued' AND thread_order IS NULL RETURNING id",
 );
-pub const STATEMENTS: &[Sql] =
-    &[INSERT, CLAIM, HOLD, HOLD_MANY, END, END_FROM_OUTSIDE, PARK, WAKE_SEQ, WAKE, BACK_OFF, RELEASE, MAKE_READY, JOIN_ORDER];
+pub const STATEMENTS: &[Sql] = &[
+    INSERT,
+    CLAIM,
+    HOLD,
+    HOLD_MANY,
+    END,
+    END_FROM_OUTSIDE,
+    PARK,
+    WAKE_SEQ,
+    WAKE,
+    PAUSE,
+    RESUME,
+    HOLDING,
+    BACK_OFF,
+    RELEASE,
+    MAKE_READY,
+    JOIN_ORDER,
+];
 
 pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
     let policy = serde_json::to_string(&run.policy)?;
@@ -218,6 +258,37 @@ pub async fn wake(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<Option<Ready>
     let Some(row) = query(WAKE).bind(id).bind(now).optional(tx).await? else { return Ok(None) };
     let woken: bool = row.get("woken")?;
     Ok(if woken { Some(super::super::db::FromRow::from_row(&row)?) } else { None })
+}
+
+/// What became of a wish to hold a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// It waits, and for nothing else.
+    Parked,
+    /// It has the mark.
+    Marked,
+}
+
+/// `None`: it had the mark already, or has ended.
+pub async fn pause(tx: &mut Tx, id: Uuid) -> Result<Option<Paused>> {
+    let waiting = Waiting::Paused { until: None };
+    let Some(row) = query(PAUSE).bind(id).bind_json(&waiting)?.optional(tx).await? else { return Ok(None) };
+    let parked = super::state(&row)? == RunState::Waiting && row.opt_json("waiting_for")? == Some(waiting);
+    Ok(Some(if parked { Paused::Parked } else { Paused::Marked }))
+}
+
+/// `None`: it has no mark. Else what became ready; a run that was never executed may be queued for `queue_timeout` from now on.
+pub async fn resume(tx: &mut Tx, id: Uuid, queue_timeout: Duration, now: Timestamp) -> Result<Option<Option<Ready>>> {
+    let timeout = i64::try_from(queue_timeout.as_micros()).map_err(Error::internal)?;
+    let Some(row) = query(RESUME).bind(id).bind(now).bind(timeout).optional(tx).await? else { return Ok(None) };
+    let woken: bool = row.get("woken")?;
+    Ok(Some(if woken { Some(super::super::db::FromRow::from_row(&row)?) } else { None }))
+}
+
+/// The run's wake count, and whether it is to be held; `None` when it is no longer this execution's.
+pub async fn holding(db: &Db, id: Uuid, fence: i64) -> Result<Option<(i64, bool)>> {
+    let row = query(HOLDING).bind(id).bind(fence).optional(db).await?;
+    row.map(|row| Ok((row.get("wake_seq")?, row.get("paused")?))).transpose()
 }
 
 pub async fn back_off(tx: &mut Tx, run: &Claimed, due: Timestamp, error: &RunError, now: Timestamp) -> Result<bool> {

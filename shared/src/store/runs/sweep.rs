@@ -63,8 +63,8 @@ pub const STRAYS: Sql = Sql::both(
      WHERE c.parent_run_id IS NOT NULL AND c.state IN ('queued', 'running', 'waiting')
        AND p.state IN ('succeeded', 'failed', 'cancelled') LIMIT $1",
 );
-/// Which of a worker's executions are no longer its own.
-pub const STILL_MINE: Sql = Sql::both("SELECT id, fence FROM runs WHERE lease_owner = $1 AND state = 'running'");
+/// Which of a worker's executions are its own still, and which of those are to be held.
+pub const STILL_MINE: Sql = Sql::both("SELECT id, fence, paused FROM runs WHERE lease_owner = $1 AND state = 'running'");
 pub const DEPTH: Sql =
     Sql::both("SELECT COUNT(*) AS n FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT $2) AS q");
 pub const OLDEST: Sql = Sql::both(
@@ -168,7 +168,20 @@ pub async fn strays(db: &Db, batch: i64) -> Result<Vec<Uuid>> {
     query(STRAYS).bind(batch).all(db).await
 }
 
-pub async fn still_mine(db: &Db, session: Uuid) -> Result<Vec<Fenced>> {
+/// What a worker executes, as the database sees it.
+pub struct Mine {
+    pub held: Fenced,
+    /// It is to be held at its next checkpoint.
+    pub paused: bool,
+}
+
+impl FromRow for Mine {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { held: Fenced::from_row(row)?, paused: row.get("paused")? })
+    }
+}
+
+pub async fn still_mine(db: &Db, session: Uuid) -> Result<Vec<Mine>> {
     query(STILL_MINE).bind(session).all(db).await
 }
 

@@ -11,12 +11,19 @@ use crate::{
     error::Result,
 };
 
+/// What a `Run` is read from: of `runs r` and `threads t`.
+macro_rules! run_columns {
+    () => {
+        "r.id, r.owner, r.thread_id, t.external_id AS thread, r.external_id, r.kind, r.lane, r.state, r.attempt, r.crashes,
+             r.priority, r.parent_run_id, r.root_run_id, r.retry_of, r.watcher, r.paused, r.agent_id, r.model, r.waiting_for, r.due_at,
+             r.result, r.error, r.usage, r.created_at, r.started_at, r.finished_at"
+    };
+}
+pub(crate) use run_columns;
+
 macro_rules! columns {
     () => {
-        "SELECT r.id, r.owner, r.thread_id, t.external_id AS thread, r.external_id, r.kind, r.lane, r.state, r.attempt, r.crashes,
-             r.priority, r.parent_run_id, r.root_run_id, r.retry_of, r.watcher, r.paused, r.agent_id, r.model, r.waiting_for, r.due_at, r.result, r.error,
-             r.usage, r.created_at, r.started_at, r.finished_at
-         FROM runs r JOIN threads t ON t.id = r.thread_id "
+        concat!("SELECT ", run_columns!(), " FROM runs r JOIN threads t ON t.id = r.thread_id ")
     };
 }
 

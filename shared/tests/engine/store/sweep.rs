@@ -66,7 +66,7 @@ async fn what_a_session_held_goes_back_in_batches() {
             assert_eq!((w.column(*id, "fence").await, w.column(*id, "crashes").await), (Some(2), Some(1)));
         }
         assert_eq!(w.state(ids[5]).await, RunState::Running);
-        assert_eq!(sweep::still_mine(&w.app.db, live).await.unwrap()[0].id, ids[5]);
+        assert_eq!(sweep::still_mine(&w.app.db, live).await.unwrap()[0].held.id, ids[5]);
     }
 }
 

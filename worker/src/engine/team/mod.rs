@@ -139,6 +139,9 @@ pub async fn execute(app: &App, recorder: &Recorder, run: Arc<Claimed>) -> Resul
 
 impl Driver<'_> {
     async fn drive(mut self) -> Result<Left, Failure> {
+        if self.journal.checkpoint(self.app, None).await? {
+            return Ok(Left::Parked);
+        }
         let chosen = match self.input.team.plan {
             Plan::Route => Some(route::choose(self.app, &mut self.journal, &self.input, &mut self.usage).await?),
             _ => None,
@@ -148,6 +151,9 @@ impl Driver<'_> {
                 Next::Conclude(content) => return self.succeed(content).await,
                 Next::Ask(turns) => turns,
             };
+            if self.journal.checkpoint(self.app, None).await? {
+                return Ok(Left::Parked);
+            }
             let mut running = Vec::with_capacity(turns.len());
             for turn in &turns {
                 running.push(match self.child_of(&turn.key) {

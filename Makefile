@@ -1,7 +1,7 @@
 CARGO ?= cargo
 export CARGO
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench clean-data
+.PHONY: help run test lint fmt bench chaos clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ bench: ## Release build, then every benchmark, each beside its baseline
 	@scripts/bench-python.sh
 	@$(CARGO) build --release -p runmill -p runmill-bench
 	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run --release -p runmill-bench -- $(ARGS)
+
+MINUTES ?= 3
+chaos: ## Break a whole installation under load for MINUTES=3, by a plan of SEED=…, and check every promise
+	@scripts/setup.sh test
+	@$(CARGO) build -p runmill -p runmill-lab
+	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run -p runmill-lab -- chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 clean-data: ## Delete the data of `make run`: ./data
 	rm -rf data

@@ -8,11 +8,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 const RUNS: Sql = Sql::both(
-    "SELECT r.id, r.external_id, r.thread_id, t.external_id AS thread, r.state, r.fence, r.crashes, r.lease_owner,
+    "SELECT r.id, r.external_id, r.thread_id, t.external_id AS thread, r.kind, r.state, r.fence, r.crashes,
+         r.parent_run_id, r.error, r.lease_owner,
          (SELECT s.name FROM worker_sessions s WHERE s.id = r.lease_owner) AS worker
      FROM runs r JOIN threads t ON t.id = r.thread_id ORDER BY r.id",
 );
-const EVENTS: Sql = Sql::both("SELECT thread_id, seq, run_id, fence, kind, data FROM run_events ORDER BY thread_id, seq");
+const EVENTS: Sql = Sql::both("SELECT thread_id, seq, run_id, fence, kind, data, created_at FROM run_events ORDER BY thread_id, seq");
 const HEADS: Sql = Sql::both("SELECT thread_id, last_seq, head_run_id FROM thread_heads");
 const STEPS: Sql = Sql::both("SELECT run_id, key, status, fence, result FROM run_steps ORDER BY run_id, ordinal");
 const MESSAGES: Sql = Sql::both("SELECT run_id, id, role FROM messages ORDER BY thread_id, seq");
@@ -25,9 +26,13 @@ pub struct RunRow {
     pub thread_id: Uuid,
     /// The client's name of it.
     pub thread: String,
+    pub kind: String,
     pub state: String,
     pub fence: i64,
     pub crashes: i64,
+    pub parent_run_id: Option<Uuid>,
+    /// JSON.
+    pub error: Option<String>,
     pub lease_owner: Option<Uuid>,
     /// `PID@HOST` of the process that executes it.
     pub worker: Option<String>,
@@ -41,6 +46,8 @@ pub struct EventRow {
     pub fence: i64,
     pub kind: String,
     pub data: Value,
+    /// µs since 1970.
+    pub created_at: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -129,9 +136,12 @@ impl FromRow for RunRow {
             external_id: row.get("external_id")?,
             thread_id: row.get("thread_id")?,
             thread: row.get("thread")?,
+            kind: row.get("kind")?,
             state: row.get("state")?,
             fence: row.get("fence")?,
             crashes: row.get("crashes")?,
+            parent_run_id: row.get("parent_run_id")?,
+            error: row.get("error")?,
             lease_owner: row.get("lease_owner")?,
             worker: row.get("worker")?,
         })
@@ -147,6 +157,7 @@ impl FromRow for EventRow {
             fence: row.get("fence")?,
             kind: row.get("kind")?,
             data: row.json("data")?,
+            created_at: row.get("created_at")?,
         })
     }
 }

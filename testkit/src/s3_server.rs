@@ -4,10 +4,19 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
-use hyper::server::conn::http1;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::rt::TokioIo;
 use s3s::{
     auth::SimpleAuth,
@@ -29,6 +38,7 @@ pub struct S3Server {
     pub dir: TempDir,
     pub address: SocketAddr,
     service: S3Service,
+    full: Arc<AtomicBool>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -53,6 +63,7 @@ impl S3Server {
             dir,
             address,
             service: service.build(),
+            full: Arc::default(),
             running: None,
         };
         server.serve(listener);
@@ -73,6 +84,11 @@ impl S3Server {
         self.stop();
         self.serve(bind(self.address)?);
         Ok(())
+    }
+
+    /// Whether it refuses what is written, as a store whose disk is full does. What is there can be read.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
     }
 
     /// What another process needs to use this server.
@@ -107,13 +123,13 @@ impl S3Server {
     #[expect(clippy::expect_used, reason = "a test cannot go on without its server")]
     fn serve(&mut self, listener: std::net::TcpListener) {
         let (stop, stopped) = oneshot::channel();
-        let service = self.service.clone();
+        let (service, full) = (self.service.clone(), self.full.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 tokio::select! {
-                    () = accept(listener, service) => {}
+                    () = accept(listener, service, full) => {}
                     _ = stopped => {}
                 }
             });
@@ -137,17 +153,28 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Never returns; dropped, it closes its connections.
-async fn accept(listener: TcpListener, service: S3Service) {
+async fn accept(listener: TcpListener, service: S3Service, full: Arc<AtomicBool>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             continue;
         };
-        let service = service.clone();
+        let (service, full) = (service.clone(), full.clone());
         connections.spawn(async move {
+            let answer = service_fn(|request: Request<Incoming>| async {
+                let writes = [Method::PUT, Method::POST].contains(request.method());
+                if writes && full.load(Ordering::SeqCst) { Ok(no_room()) } else { Service::call(&service, request).await }
+            });
             // A client that goes away is the client's affair.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+fn no_room() -> Response<s3s::Body> {
+    let error = "<Error><Code>InsufficientStorage</Code><Message>there is no room</Message></Error>";
+    let mut answer = Response::new(s3s::Body::from(error.to_owned()));
+    *answer.status_mut() = StatusCode::INSUFFICIENT_STORAGE;
+    answer
 }

@@ -1,0 +1,126 @@
+//! What was asked of the system and what it answered, as its clients saw it. Clients never guess: what was not answered is unknown.
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What a client knows of a run that it asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Offer {
+    /// Asked, and not answered: it may be there or not.
+    Unknown,
+    Accepted(Uuid),
+    /// Answered with this status: it must not be there.
+    Refused(u16),
+}
+
+/// What a run's client wants to have seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers of the model, each after the first following a tool call.
+    Agent {
+        calls: usize,
+    },
+    /// Cancelled by its client at some point.
+    Cancelled,
+}
+
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub kind: Kind,
+    pub offer: Offer,
+}
+
+/// What a reader got of a thread, over all its connections.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// Numbers and types, in the order in which they came.
+    pub frames: Vec<(i64, String)>,
+    /// The stream said that there is no more.
+    pub ended: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Where it is, once it was answered.
+    pub path: Option<String>,
+    pub sha256: String,
+}
+
+/// An answer that says that the server is at fault.
+#[derive(Clone, Debug)]
+pub struct ServerError {
+    /// From the beginning of the load to the end of the request.
+    pub at: Duration,
+    /// How long the request took.
+    pub took: Duration,
+    pub status: u16,
+    pub what: String,
+}
+
+/// A goal, and the keys of its tasks with what they depend on.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    pub id: Uuid,
+    pub tasks: BTreeMap<Uuid, Vec<Uuid>>,
+    pub started: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub id: Uuid,
+    /// Between two instants.
+    pub every: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// By the client's name of the run; its thread has the same name unless `threads` says otherwise.
+    pub runs: BTreeMap<String, Asked>,
+    pub reads: BTreeMap<String, Vec<Read>>,
+    pub uploads: Vec<Upload>,
+    pub goals: Vec<Goal>,
+    pub schedules: Vec<Schedule>,
+    pub errors: Vec<ServerError>,
+    /// Requests that were answered.
+    pub answered: usize,
+    /// Requests whose connection broke.
+    pub broken: usize,
+    /// Promises that were broken to a client's face.
+    pub wrong: Vec<String>,
+}
+
+/// Clones write the same one.
+#[derive(Clone)]
+pub struct History {
+    pub began: Instant,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl History {
+    pub fn new() -> Self {
+        Self { began: Instant::now(), seen: Arc::default() }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn asks(&self, run: &str, kind: Kind) {
+        self.lock().runs.insert(run.to_owned(), Asked { kind, offer: Offer::Unknown });
+    }
+
+    pub fn answered(&self, run: &str, offer: Offer) {
+        if let Some(asked) = self.lock().runs.get_mut(run) {
+            asked.offer = offer;
+        }
+    }
+
+    pub fn wrong(&self, what: String) {
+        self.lock().wrong.push(what);
+    }
+}

@@ -1,0 +1,55 @@
+//! The laboratory: `chaos` breaks a whole installation by a plan that follows from a seed, and then checks everything that it has
+//! promised, against the whole history.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod chaos;
+mod check;
+mod evidence;
+mod faults;
+mod history;
+mod load;
+mod model;
+mod plan;
+mod proxy;
+mod report;
+mod world;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "runmill-lab", about = "Breaks Runmill, and checks what it promises")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Postgres, Redis, S3, two APIs and four workers under load, broken by a plan that follows from the seed
+    Chaos {
+        /// how long load is offered
+        #[arg(long, default_value_t = 3.0)]
+        minutes: f64,
+        /// the first campaign's; drawn when left out
+        #[arg(long)]
+        seed: Option<u64>,
+        /// campaigns, one after another, each with the next seed
+        #[arg(long, default_value_t = 1)]
+        campaigns: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let Command::Chaos { minutes, seed, campaigns } = Arguments::parse().command;
+    let first = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let mut clean = 0;
+    for seed in first..first + campaigns {
+        clean += u64::from(chaos::campaign(seed, Duration::from_secs_f64(minutes * 60.0)).await?);
+    }
+    println!("{clean} of {campaigns} campaigns were clean");
+    Ok(if clean == campaigns { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -7,7 +7,11 @@ use poem::{Endpoint, EndpointExt, Route};
 use runmill_shared::{App, Result, domain::tool::ToolDescriptor, services::stream};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{auth::Authenticator, ops, server};
+use crate::http::{
+    auth::Authenticator,
+    ops,
+    server::{self, Sockets},
+};
 pub use crate::http::{
     ops::Health,
     server::{Listeners, Stopping},
@@ -48,12 +52,14 @@ pub fn openapi(dialect: &str) -> Option<String> {
 /// Serves the API and the ops listener until `shutdown`. Errors: an open start on an address that others can reach.
 pub async fn serve(app: App, setup: Setup, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
     let (platform, operators) = listeners.checked(&app.config)?;
-    let endpoint = routes(&app, &setup, shutdown.clone());
+    let (sockets, mut gone) = Sockets::new();
+    let endpoint = routes(&app, &setup, shutdown.clone()).data(sockets);
     stream::watch(&app);
     // The ops listener stays until the last request has ended, so that a drain can be watched.
     let drained = CancellationToken::new();
     let api = async {
         let outcome = server::serve("platform", platform, endpoint, &app.config, shutdown).await;
+        tokio::time::timeout(app.config.http.shutdown_grace, gone.recv()).await.ok();
         drained.cancel();
         outcome
     };

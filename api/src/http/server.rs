@@ -1,12 +1,12 @@
 //! Listening and serving: bound sockets, guarded connections, a graceful end.
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use poem::{Endpoint, FromRequest, Request, RequestBody, Server, error::GetDataError};
 use runmill_shared::{
     Error, Result,
     config::{AuthMode, Config},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{observe::Observed, write_timeout::Guarded};
@@ -55,6 +55,26 @@ pub struct Stopping(pub CancellationToken);
 impl<'a> FromRequest<'a> for Stopping {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         Ok(request.data::<Self>().cloned().ok_or(GetDataError("Stopping"))?)
+    }
+}
+
+/// In the data of every request: whoever goes on after its connection was upgraded keeps it, and the end of the server waits for them.
+#[derive(Clone)]
+pub struct Sockets {
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl Sockets {
+    /// With what ends when all of them are gone.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Infallible>) {
+        let (open, gone) = mpsc::channel(1);
+        (Self { _open: open }, gone)
+    }
+}
+
+impl<'a> FromRequest<'a> for Sockets {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        Ok(request.data::<Self>().cloned().ok_or(GetDataError("Sockets"))?)
     }
 }
 

@@ -28,7 +28,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::executions::ExecutionBody;
-use crate::http::{auth::SocketAuth, error::refuse, server::Stopping};
+use crate::http::{
+    auth::SocketAuth,
+    error::refuse,
+    server::{Sockets, Stopping},
+};
 
 /// Changes that come closer together are told in one frame.
 const GATHER: Duration = Duration::from_millis(50);
@@ -47,6 +51,7 @@ async fn live(
     caller: SocketAuth,
     id: Path<Uuid>,
     Stopping(stopping): Stopping,
+    sockets: Sockets,
     socket: WebSocket,
 ) -> poem::Result<Response> {
     let (app, SocketAuth(caller), Path(id)) = (app.0.clone(), caller, id);
@@ -57,6 +62,7 @@ async fn live(
         let mut live = Live { app, caller, id, follow, socket, last: String::new() };
         let reason = live.serve(execution, stopping).await;
         live.close(reason).await;
+        drop(sockets);
     };
     Ok(socket.config(config).on_upgrade(serve).into_response())
 }

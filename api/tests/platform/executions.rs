@@ -165,7 +165,7 @@ async fn a_new_execution_names_an_agent_that_its_owner_may_run_and_has_an_input(
         let nobody = "01900000-0000-7000-8000-000000000001";
         for (body, status, what) in [
             (json!({ "agent_id": ada, "workflow_id": nobody }), 422, vec!["input"]),
-            (json!({ "agent_id": ada, "workflow_id": nobody, "input": null }), 422, vec!["agent_id", "workflow_id", "input"]),
+            (json!({ "agent_id": ada, "workflow_id": nobody, "input": "" }), 422, vec!["agent_id", "workflow_id", "input"]),
             (json!({ "input": "hi" }), 422, vec!["agent_id", "workflow_id"]),
             (json!({ "agent_id": ada, "input": "hi", "session_id": "" }), 422, vec!["session_id"]),
             (json!({ "workflow_id": nobody, "input": "hi" }), 404, vec!["WORKFLOW_NOT_FOUND"]),

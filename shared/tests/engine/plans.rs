@@ -2,7 +2,7 @@
 use runmill_shared::store::{
     agents,
     db::{Tx, Value},
-    events, messages, outbox,
+    events, executions, messages, outbox,
     runs::{moves, sweep},
     sessions, threads,
 };
@@ -23,6 +23,8 @@ const LINEAGE: (&[&str], &[&str]) = (&["sqlite_autoindex_thread_ancestors_1"], &
 
 fn hot() -> Vec<Plan> {
     let (id, lane, n) = (Value::from(new_id()), Value::from("runs"), Value::from(START));
+    let (local, few) = (Value::from("local"), Value::from(20_i64));
+    let (any, any_id, any_n) = (Value::from(None::<String>), Value::from(None::<Uuid>), Value::from(None::<i64>));
     let plan = |name, statement, values: &[&Value], sqlite, postgres| Plan {
         name,
         statement,
@@ -66,6 +68,20 @@ fn hot() -> Vec<Plan> {
         plan("context", messages::CONTEXT, &[&id, &id], LINEAGE.0, LINEAGE.1),
         plan("history", messages::BETWEEN, &[&id, &n, &n], LINEAGE.0, LINEAGE.1),
         plan("busy agent", agents::BUSY, &[&lane], &["runs_thread"], &["runs_thread"]),
+        plan(
+            "executions",
+            executions::LIST,
+            &[&local, &any, &any, &any, &any_id, &any_n, &any_n, &any_id, &few, &few],
+            &["runs_owner"],
+            &["runs_owner"],
+        ),
+        plan(
+            "executions of a goal",
+            executions::LIST_OF_GOAL,
+            &[&local, &any, &any, &any, &any_id, &any_n, &any_n, &id, &any_id, &few, &few],
+            &["runs_of_goals"],
+            &["runs_of_goals"],
+        ),
         plan("aged", events::AGED, &[&n, &n], &["run_events_age"], &["run_events_age"]),
     ]
 }

@@ -31,7 +31,7 @@ use super::{
     Reply,
     agent_chat::{EdgeInput, NodeInput, message},
     chat::TokenUsage,
-    page::Paging,
+    page::{CursorPage, Paging},
 };
 use crate::http::{auth::Auth, body::Body, error::refuse, trace::Trace};
 
@@ -271,18 +271,6 @@ struct NewExecutionBody {
     session_id: Option<String>,
 }
 
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none)]
-struct ExecutionPage {
-    items: Vec<ExecutionBody>,
-    /// of the whole list; not with a cursor
-    total: Option<u64>,
-    page: u64,
-    page_size: u64,
-    /// for the `cursor` of the next request; without it nothing comes after these
-    next_cursor: Option<String>,
-}
-
 /// Which executions.
 #[derive(Object, Deserialize)]
 struct ExecutionQuery {
@@ -354,18 +342,13 @@ impl ExecutionsApi {
 
     /// The caller's executions, whoever or whatever started them: newest first, without their steps.
     #[oai(path = "/executions", method = "get", operation_id = "listExecutions")]
-    async fn list(&self, app: Data<&App>, caller: Auth, paging: Paging, filters: Filters) -> Reply<Json<ExecutionPage>> {
+    async fn list(&self, app: Data<&App>, caller: Auth, paging: Paging, filters: Filters) -> Reply<Json<CursorPage<ExecutionBody>>> {
         let walks = filters.0.cursor.is_some();
         let page = executions::list(&app, &caller.0, &paging.0, filters.0).await?;
         let (next_cursor, total) = (page.next.map(|id| id.to_string()), page.listed.total);
-        let shown = paging.of(page.listed);
-        Ok(Json(ExecutionPage {
-            items: shown.items,
-            total: (!walks).then_some(total.unsigned_abs()),
-            page: if walks { 1 } else { shown.page },
-            page_size: shown.page_size,
-            next_cursor,
-        }))
+        let shown = paging.with_cursor(page.listed, next_cursor);
+        let counted = (!walks).then_some(total.unsigned_abs());
+        Ok(Json(CursorPage { total: counted, page: if walks { 1 } else { shown.page }, ..shown }))
     }
 
     /// Executes an agent in the background; a notification tells when it has ended.

@@ -31,8 +31,9 @@ pub struct Page<T: Type + ParseFromJSON + ToJSON> {
 #[derive(Object)]
 pub struct CursorPage<T: Type + ParseFromJSON + ToJSON> {
     pub items: Vec<T>,
-    /// of the whole list
-    pub total: u64,
+    /// of the whole list; a list that is costly to count leaves it out behind a cursor
+    #[oai(skip_serializing_if_is_none)]
+    pub total: Option<u64>,
     pub page: u64,
     pub page_size: u64,
     /// what to ask the next page with, as `cursor`; null: there is none
@@ -71,7 +72,7 @@ impl Paging {
         W: Type + ParseFromJSON + ToJSON + From<T>,
     {
         let Page { items, total, page, page_size } = self.of::<T, W>(listed);
-        CursorPage { items, total, page, page_size, next_cursor }
+        CursorPage { items, total: Some(total), page, page_size, next_cursor }
     }
 
     /// For lists that are short by nature and read whole.

@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use super::new_id;
+use crate::{clock::Timestamp, config};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +97,15 @@ pub struct NewApproval {
     pub expires_at: Timestamp,
     /// When the administrators are told that nobody decides; `None`: never.
     pub escalate_at: Option<Timestamp>,
+}
+
+impl NewApproval {
+    /// Asked for at `now`; it expires and escalates as the settings say.
+    pub fn new(settings: &config::Approvals, now: Timestamp, kind: ApprovalKind, reason: String, subject: Value) -> Self {
+        let escalates = !settings.escalate_after.is_zero() && settings.escalate_after < settings.expires;
+        let escalate_at = escalates.then(|| now.after(settings.escalate_after));
+        Self { id: new_id(), kind, reason, subject, expires_at: now.after(settings.expires), escalate_at }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

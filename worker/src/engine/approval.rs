@@ -7,7 +7,6 @@ use runmill_shared::{
     domain::{
         approval::{Approval, ApprovalKind, ApprovalStatus, Decision, NewApproval},
         event::{NewEvent, kind},
-        new_id,
         step::StepKind,
         tool::ToolDescriptor,
     },
@@ -131,9 +130,6 @@ fn gate<'a, 'c>(offer: &Offer<'_>, journal: &Journal, placed: &'a Placed<'c>) ->
 /// All that is new in one transaction: steps, approvals and what is told of them.
 async fn request(offer: &Offer<'_>, journal: &mut Journal, gates: &[Gate<'_, '_>]) -> Result<(), Failure> {
     let (now, settings) = (offer.app.clock.now(), &offer.app.config.approvals);
-    let expires_at = now.after(settings.expires);
-    let escalate = !settings.escalate_after.is_zero() && settings.escalate_after < settings.expires;
-    let escalate_at = escalate.then(|| now.after(settings.escalate_after));
     let (mut events, mut steps, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for gate in gates {
         if journal.step(&gate.key).is_some_and(|s| s.result.is_some() || s.intent["approvalId"].is_string()) {
@@ -141,7 +137,7 @@ async fn request(offer: &Offer<'_>, journal: &mut Journal, gates: &[Gate<'_, '_>
         }
         let call = gate.placed.call;
         let approval = match subject(gate) {
-            Ok((kind, reason, subject)) => NewApproval { id: new_id(), kind, reason, subject, expires_at, escalate_at },
+            Ok((kind, reason, subject)) => NewApproval::new(settings, now, kind, reason, subject),
             Err(e) => {
                 start(journal, gate.placed, StepKind::Approval, json!({})).await?;
                 finish(journal, gate.placed, failed(&e), Duration::ZERO, None).await?;
@@ -152,7 +148,7 @@ async fn request(offer: &Offer<'_>, journal: &mut Journal, gates: &[Gate<'_, '_>
         steps.push(journal.starting(&gate.key, StepKind::Approval, &call.name, intent));
         let data = json!({
             "approvalId": approval.id, "reason": approval.reason, "toolCallId": call.id, "kind": approval.kind.as_str(),
-            "expiresAt": expires_at.rfc3339(),
+            "expiresAt": approval.expires_at.rfc3339(),
         });
         events.push(NewEvent::new(kind::APPROVAL_REQUESTED, data));
         wanted.push(approval);

@@ -329,5 +329,5 @@ pub async fn interact(
     let goal = get(app, caller, id).await?.goal;
     let session = session.unwrap_or_else(|| format!("{}-chat", thread_name(id)));
     let options = RunOptions { goal_id: Some(id), ..RunOptions::default() };
-    chat::say_about(app, caller, goal.agent_id.as_deref(), Message { text, session, trace }, options).await
+    chat::say_about(app, caller, goal.agent_id.as_deref(), Message { text, session, trace, watcher: None }, options).await
 }

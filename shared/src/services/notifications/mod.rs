@@ -103,6 +103,7 @@ pub(super) async fn approvals_wanted(tx: &mut Tx, asked: &[(&str, &NewApproval)]
         let title = match a.kind {
             ApprovalKind::Tool => "Your approval is wanted",
             ApprovalKind::Question => "An agent has a question",
+            ApprovalKind::Task => "A task waits for your approval",
         };
         NewNotification::about(owner, NotificationKind::ApprovalWanted, "approval", &a.id.to_string(), title).saying(&*a.reason)
     };

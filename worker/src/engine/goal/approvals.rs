@@ -8,7 +8,6 @@ use runmill_shared::{
         board::Asked,
         event::{NewEvent, kind},
         goal::{Autonomy, Goal},
-        new_id,
         run::RunError,
         step::{Step, StepKind},
         task::Task,
@@ -33,22 +32,18 @@ impl Driver<'_> {
         if tasks.is_empty() {
             return Ok(());
         }
-        let expires_at = self.app.clock.now().after(self.app.config.approvals.expires);
+        let (now, settings) = (self.app.clock.now(), &self.app.config.approvals);
         let (mut events, mut steps, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks {
             let key = self.next_key(APPROVE, task.id);
-            let approval = NewApproval {
-                id: new_id(),
-                kind: ApprovalKind::Task,
-                reason: format!("an agent is about to execute the task {}", task.title),
-                subject: json!({ "goalId": goal.id, "taskId": task.id, "title": task.title }),
-                expires_at,
-            };
+            let reason = format!("an agent is about to execute the task {}", task.title);
+            let subject = json!({ "goalId": goal.id, "taskId": task.id, "title": task.title });
+            let approval = NewApproval::new(settings, now, ApprovalKind::Task, reason, subject);
             let intent = json!({ "approvalId": approval.id, "taskId": task.id });
             steps.push(self.journal.starting(&key, StepKind::Approval, APPROVE, intent));
             let data = json!({
                 "approvalId": approval.id, "reason": approval.reason, "taskId": task.id, "kind": approval.kind.as_str(),
-                "expiresAt": expires_at.rfc3339(),
+                "expiresAt": approval.expires_at.rfc3339(),
             });
             events.push(NewEvent::new(kind::APPROVAL_REQUESTED, data));
             wanted.push(approval);

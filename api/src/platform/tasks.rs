@@ -1,5 +1,5 @@
 //! `/tasks`: what is to be done for a goal, or by itself.
-mod body;
+pub(super) mod body;
 
 use poem::web::Data;
 use poem_openapi::{

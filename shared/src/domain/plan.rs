@@ -9,8 +9,8 @@ use super::task::{Assignee, Task, TaskStatus};
 
 const MAX_KEY: usize = 64;
 const MAX_TITLE: usize = 200;
-const MAX_DESCRIPTION: usize = 10_000;
-const PRIORITIES: std::ops::RangeInclusive<i64> = -1000..=1000;
+const MAX_DESCRIPTION: usize = 20_000;
+const PRIORITIES: std::ops::RangeInclusive<i64> = -1_000_000..=1_000_000;
 /// Nobody reads more problems than that at once.
 const MAX_PROBLEMS: usize = 30;
 
@@ -96,6 +96,24 @@ impl Plan {
             let mut seen = HashSet::new();
             task.depends_on.retain(|key| seen.insert(key.clone()));
             task.parent.take_if(|parent| parent.is_empty());
+        }
+    }
+
+    /// Of tasks that are there it may say only what is to change: what it leaves out stays, and so does a person's wish to approve.
+    pub fn fill(&mut self, current: &[Task]) {
+        for task in &mut self.tasks {
+            let is_it = |t: &&Task| t.key == task.key && t.status != TaskStatus::Cancelled;
+            let Some(there) = current.iter().find(is_it) else { continue };
+            if task.description.is_empty() {
+                task.description.clone_from(&there.description);
+            }
+            if task.priority == 0 {
+                task.priority = there.priority;
+            }
+            if task.assignee.is_none() {
+                task.assignee.clone_from(&there.assignee);
+            }
+            task.requires_approval |= there.requires_approval;
         }
     }
 
@@ -330,7 +348,7 @@ mod tests {
         assert!(problems(vec![below("a", "b"), below("b", "a")]).contains("parts of each other: a → b → a"));
         assert!(problems(vec![planned("a", &[]), below("b", "a"), below("c", "b")]).contains("\"c\" is on level 3"));
         assert!(problems((0..6).map(|i| planned(&format!("t{i}"), &[])).collect()).contains("6 tasks; at most 5"));
-        let bare = PlannedTask { title: " ".into(), priority: 5000, ..planned("a", &[]) };
+        let bare = PlannedTask { title: " ".into(), priority: 2_000_000, ..planned("a", &[]) };
         assert_eq!(problems(vec![bare]).lines().count(), 2);
     }
 
@@ -400,6 +418,17 @@ mod tests {
         };
         assert_eq!(plan.diff(&all, &seen), diff);
         assert_eq!(kept(&all, &seen).into_iter().map(|k| k.key).collect::<Vec<_>>(), ["done", "unseen"]);
+    }
+
+    #[test]
+    fn what_a_plan_leaves_out_stays() {
+        let there = Task { description: "how".into(), priority: 3, requires_approval: true, ..task("a", TaskStatus::Ready, &[]) };
+        let assignee = Some(Assignee::User("ann".into()));
+        let there = Task { assignee: assignee.clone(), ..there };
+        let mut plan = Plan { tasks: vec![planned("a", &[]), planned("b", &[])] };
+        plan.fill(std::slice::from_ref(&there));
+        assert_eq!(plan.diff(&[there], &HashSet::new()).kept, ["a"]);
+        assert_eq!((plan.tasks[0].assignee.clone(), plan.tasks[1].clone()), (assignee, planned("b", &[])));
     }
 
     proptest! {

@@ -8,14 +8,17 @@ use runmill_shared::{
     domain::{
         goal::{Autonomy, Goal, GoalStatus, NewGoal, OnFailure, Settings},
         run::RunError,
-        task::{Assignee, Task},
+        task::Task,
     },
     services::goals::Standing,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::agents::body::{BudgetBody, merge};
+use super::super::{
+    agents::body::{BudgetBody, merge},
+    tasks::body::TaskBody,
+};
 use crate::http::body::checked;
 
 #[derive(Enum, Clone, Copy)]
@@ -231,44 +234,13 @@ impl GoalInput {
     }
 }
 
-#[derive(Enum, Clone, Copy)]
-#[oai(rename_all = "lowercase")]
-pub enum GoalTaskAssigneeKind {
-    Agent,
-    User,
-}
-
-#[derive(Object)]
-pub struct GoalTaskAssignee {
-    kind: GoalTaskAssigneeKind,
-    id: String,
-}
-
 /// A task and those that are parts of it.
 #[derive(Object)]
 pub struct GoalTaskBody {
-    id: Uuid,
-    /// its name in the plan
-    key: String,
-    title: String,
-    description: String,
-    /// as `GET /tasks/{task_id}` has it
-    status: String,
-    /// the higher, the earlier
-    priority: i64,
-    /// who is to do it; null: the goal's agent
-    assignee: Option<GoalTaskAssignee>,
-    requires_approval: bool,
-    depends_on: Vec<Uuid>,
-    /// the same, by their names in the plan
+    #[oai(flatten)]
+    task: TaskBody,
+    /// what it depends on, by the names in the plan
     depends_on_keys: Vec<String>,
-    /// failures so far
-    attempt: i64,
-    max_attempts: i64,
-    result: Option<Value>,
-    error: Option<GoalError>,
-    /// the run that executes it, or did so last
-    execution_id: Option<Uuid>,
     children: Vec<GoalTaskBody>,
 }
 
@@ -284,30 +256,10 @@ pub fn tree(tasks: Vec<Task>) -> Vec<GoalTaskBody> {
 
 fn level(parent: Option<Uuid>, below: &mut HashMap<Option<Uuid>, Vec<Task>>, keys: &HashMap<Uuid, String>) -> Vec<GoalTaskBody> {
     let tasks = below.remove(&parent).unwrap_or_default();
-    tasks.into_iter().map(|task| GoalTaskBody { children: level(Some(task.id), below, keys), ..shown(task, keys) }).collect()
-}
-
-fn shown(task: Task, keys: &HashMap<Uuid, String>) -> GoalTaskBody {
-    let assignee = |a: Assignee| match a {
-        Assignee::Agent(id) => GoalTaskAssignee { kind: GoalTaskAssigneeKind::Agent, id },
-        Assignee::User(id) => GoalTaskAssignee { kind: GoalTaskAssigneeKind::User, id },
-    };
-    GoalTaskBody {
-        id: task.id,
-        key: task.key,
-        title: task.title,
-        description: task.description,
-        status: task.status.as_str().to_owned(),
-        priority: task.priority,
-        assignee: task.assignee.map(assignee),
-        requires_approval: task.requires_approval,
+    let shown = |task: Task| GoalTaskBody {
+        children: level(Some(task.id), below, keys),
         depends_on_keys: task.depends_on.iter().filter_map(|id| keys.get(id).cloned()).collect(),
-        depends_on: task.depends_on,
-        attempt: task.attempt,
-        max_attempts: task.max_attempts,
-        result: task.result,
-        error: task.error.map(Into::into),
-        execution_id: task.run_id,
-        children: Vec::new(),
-    }
+        task: task.into(),
+    };
+    tasks.into_iter().map(shown).collect()
 }

@@ -198,6 +198,7 @@ pub async fn store_plan(
     let current = task_store::of_goal(&mut tx, goal.id).await?;
     let kept = plan::kept(&current, seen);
     plan.settle(&kept);
+    plan.fill(&current);
     if let Some(problem) = plan.check(&limits(app), &kept).first() {
         return Err(Error::conflict("PLAN_OUTDATED", format!("the plan does not fit what was done meanwhile: {problem}")));
     }

@@ -4,7 +4,7 @@ use runmill_shared::store::{
     db::{Tx, Value},
     events, messages, outbox,
     runs::{moves, sweep},
-    sessions, threads,
+    schedules, sessions, threads,
 };
 
 use super::*;
@@ -23,6 +23,7 @@ const LINEAGE: (&[&str], &[&str]) = (&["sqlite_autoindex_thread_ancestors_1"], &
 
 fn hot() -> Vec<Plan> {
     let (id, lane, n) = (Value::from(new_id()), Value::from("runs"), Value::from(START));
+    let (no, ids) = (Value::from(false), Value::from(format!("[\"{}\"]", new_id().simple())));
     let plan = |name, statement, values: &[&Value], sqlite, postgres| Plan {
         name,
         statement,
@@ -67,6 +68,14 @@ fn hot() -> Vec<Plan> {
         plan("history", messages::BETWEEN, &[&id, &n, &n], LINEAGE.0, LINEAGE.1),
         plan("busy agent", agents::BUSY, &[&lane], &["runs_thread"], &["runs_thread"]),
         plan("aged", events::AGED, &[&n, &n], &["run_events_age"], &["run_events_age"]),
+        plan("is due", schedules::IS_DUE, &[&n], &["schedules_due"], &["schedules_due"]),
+        plan("due", schedules::DUE, &[&n, &no, &n], &["schedules_due"], &["schedules_due"]),
+        plan("open fires", schedules::OPEN, &[&ids], &["schedule_fires_open"], &["schedule_fires_open"]),
+        plan("next buffered", schedules::NEXT_BUFFERED, &[&id], &["schedule_fires_open"], &["schedule_fires_open"]),
+        plan("last runs", schedules::LAST_RUNS, &[&ids], &["schedule_fires_latest"], &["schedule_fires_latest"]),
+        plan("of a run", schedules::HOLD_OF_RUN, &[&id], &["schedule_fires_run"], &["schedule_fires_run"]),
+        plan("end of a fire", schedules::END_FIRE, &[&id, &lane], &["schedule_fires_run"], &["schedule_fires_run"]),
+        plan("forget fires", schedules::FORGET, &[&n, &n], &["schedule_fires_age"], &["schedule_fires_age"]),
     ]
 }
 
@@ -118,6 +127,18 @@ async fn fill(w: &World) {
     w.execute(&format!(
         "INSERT INTO thread_ancestors (thread_id, ancestor_id, depth, upto_order, upto_seq)
          SELECT id, {thread}, 0, 0, 1 FROM threads WHERE created_at % 2 = 0"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO schedules (id, owner, name, target_kind, target_id, spec, enabled, failures, fired_until, next_at, version, created_at,
+             updated_at)
+         {numbers} SELECT {id}, 'local', 'n', 'agent', 'demo', '{{}}', i % 10 = 0, 0, 0, i, 1, i, i FROM n WHERE i <= 500"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO schedule_fires (schedule_id, scheduled_for, status, by_hand, run_id, fired_at)
+         SELECT s.id, n.i, CASE WHEN n.i = 20 THEN 'started' ELSE 'succeeded' END, FALSE, CASE WHEN n.i % 2 = 0 THEN {id} END, n.i
+         FROM schedules s, ({numbers} SELECT i FROM n WHERE i <= 20) AS n"
     ))
     .await;
     w.execute("ANALYZE").await;

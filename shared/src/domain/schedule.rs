@@ -204,6 +204,8 @@ pub struct Reach {
     pub max: usize,
     /// Instants that may wait for the one before.
     pub buffered: usize,
+    /// Instants that are dealt with in one go; those after them are due still.
+    pub at_once: usize,
 }
 
 /// What is there already of a schedule.
@@ -342,7 +344,8 @@ impl Timetable {
             }
             span = span.saturating_mul(4);
         }
-        let instants: Vec<_> = kept.into();
+        let mut instants: Vec<_> = kept.into();
+        instants.truncate(reach.at_once);
         Due { missed: self.missed(fired_until, now, instants.first().copied()), instants }
     }
 

@@ -4,7 +4,7 @@ use runmill_shared::store::{
     db::{Tx, Value},
     events, executions, messages, outbox,
     runs::{moves, sweep},
-    sessions, threads,
+    schedules, sessions, threads,
 };
 
 use super::*;
@@ -25,6 +25,7 @@ fn hot() -> Vec<Plan> {
     let (id, lane, n) = (Value::from(new_id()), Value::from("runs"), Value::from(START));
     let (local, few) = (Value::from("local"), Value::from(20_i64));
     let (any, any_id, any_n) = (Value::from(None::<String>), Value::from(None::<Uuid>), Value::from(None::<i64>));
+    let (no, ids) = (Value::from(false), Value::from(format!("[\"{}\"]", new_id().simple())));
     let plan = |name, statement, values: &[&Value], sqlite, postgres| Plan {
         name,
         statement,
@@ -83,6 +84,14 @@ fn hot() -> Vec<Plan> {
             &["runs_of_goals"],
         ),
         plan("aged", events::AGED, &[&n, &n], &["run_events_age"], &["run_events_age"]),
+        plan("is due", schedules::IS_DUE, &[&n], &["schedules_due"], &["schedules_due"]),
+        plan("due", schedules::DUE, &[&n, &no, &n], &["schedules_due"], &["schedules_due"]),
+        plan("open fires", schedules::OPEN, &[&ids], &["schedule_fires_open"], &["schedule_fires_open"]),
+        plan("next buffered", schedules::NEXT_BUFFERED, &[&id], &["schedule_fires_open"], &["schedule_fires_open"]),
+        plan("last runs", schedules::LAST_RUNS, &[&ids], &["schedule_fires_latest"], &["schedule_fires_latest"]),
+        plan("of a run", schedules::HOLD_OF_RUN, &[&id], &["schedule_fires_run"], &["schedule_fires_run"]),
+        plan("end of a fire", schedules::END_FIRE, &[&id, &lane], &["schedule_fires_run"], &["schedule_fires_run"]),
+        plan("forget fires", schedules::FORGET, &[&n, &n], &["schedule_fires_age"], &["schedule_fires_age"]),
     ]
 }
 
@@ -134,6 +143,18 @@ async fn fill(w: &World) {
     w.execute(&format!(
         "INSERT INTO thread_ancestors (thread_id, ancestor_id, depth, upto_order, upto_seq)
          SELECT id, {thread}, 0, 0, 1 FROM threads WHERE created_at % 2 = 0"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO schedules (id, owner, name, target_kind, target_id, spec, enabled, failures, fired_until, next_at, version, created_at,
+             updated_at)
+         {numbers} SELECT {id}, 'local', 'n', 'agent', 'demo', '{{}}', i % 10 = 0, 0, 0, i, 1, i, i FROM n WHERE i <= 500"
+    ))
+    .await;
+    w.execute(&format!(
+        "INSERT INTO schedule_fires (schedule_id, scheduled_for, status, by_hand, run_id, fired_at)
+         SELECT s.id, n.i, CASE WHEN n.i = 20 THEN 'started' ELSE 'succeeded' END, FALSE, CASE WHEN n.i % 2 = 0 THEN {id} END, n.i
+         FROM schedules s, ({numbers} SELECT i FROM n WHERE i <= 20) AS n"
     ))
     .await;
     w.execute("ANALYZE").await;

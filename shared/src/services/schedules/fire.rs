@@ -27,10 +27,13 @@ use crate::{
     },
 };
 
-/// Schedules that fire in one transaction.
-const BATCH: usize = 250;
+/// Schedules that fire in one transaction, …
+const BATCH: usize = 100;
+/// … and about how many instants of all of them: what lies behind is made up for in small steps, none of which takes so long that the
+/// database takes its transaction for one of a process that is stuck.
+const INSTANTS: usize = 300;
 /// Transactions of one look, so that it ends; what is left is due at the next.
-const BATCHES: usize = 40;
+const BATCHES: usize = 100;
 
 /// Makes fire what is due. Answers how many runs were started.
 pub async fn tick(app: &App) -> Result<usize> {
@@ -101,9 +104,10 @@ impl Firing {
         }
         let ways = start::ways(app, tx, &schedules).await?;
         let mut this = Self { schedules, ways, starts: Vec::new(), fires: Vec::new(), cancelled: Vec::new() };
+        let at_once = INSTANTS.div_ceil(this.schedules.len().max(1));
         for i in 0..this.schedules.len() {
             let open = open.remove(&this.schedules[i].id).unwrap_or_default();
-            if let Err(e) = this.plan_one(app, i, &open, now) {
+            if let Err(e) = this.plan_one(app, i, &open, at_once, now) {
                 // Its pattern was good when it was stored: a time zone may have gone since.
                 pause(tx, &mut this.schedules[i], e.message.into_owned(), now).await?;
             }
@@ -111,12 +115,12 @@ impl Firing {
         Ok(this)
     }
 
-    fn plan_one(&mut self, app: &App, i: usize, open: &[Open], now: Timestamp) -> Result<()> {
+    fn plan_one(&mut self, app: &App, i: usize, open: &[Open], at_once: usize, now: Timestamp) -> Result<()> {
         let schedule = &mut self.schedules[i];
         let table = schedule.timetable()?;
         let running = open.iter().filter(|fire| fire.run_id.is_some()).count();
         let previous = Previous { running, buffered: open.len() - running };
-        let actions = table.plan(schedule.fired_until, now, previous, reach(&app.config.schedules, &schedule.spec));
+        let actions = table.plan(schedule.fired_until, now, previous, reach(&app.config.schedules, &schedule.spec, at_once));
         if let Some(last) = actions.last() {
             schedule.fired_until = last.until();
         }

@@ -118,12 +118,13 @@ fn not_found() -> Error {
 }
 
 /// How far back a schedule looks.
-fn reach(settings: &config::Schedules, spec: &Spec) -> Reach {
+fn reach(settings: &config::Schedules, spec: &Spec, at_once: usize) -> Reach {
     let (window, max) = catch_up(settings, spec);
     Reach {
         window: Duration::from_secs(window),
         max: usize::try_from(max).unwrap_or(usize::MAX),
         buffered: usize::try_from(settings.max_buffered).unwrap_or(usize::MAX),
+        at_once,
     }
 }
 
@@ -280,7 +281,11 @@ pub async fn update(app: &App, caller: &Caller, id: Uuid, change: Change) -> Res
     }
     let bad = change.faults(0..=1);
     change.apply(&mut schedule.spec);
-    check(app, &schedule, bad, sets_end, now)?;
+    // What was allowed when it was said does not stand in the way of a pause.
+    let is_said = |s: &Schedule| (s.name.clone(), s.target.clone(), s.spec.clone());
+    if !bad.is_empty() || is_said(&schedule) != is_said(&before) {
+        check(app, &schedule, bad, sets_end, now)?;
+    }
     known?;
     take_effect(&before, &mut schedule, now)?;
     if !schedule.enabled || !schedule.spec.overlap.buffers() || schedule.target != before.target {

@@ -204,7 +204,7 @@ fn holding_and_going_on() {
         .faults(1, &[Allow::Freeze, Allow::Unanswered])
         .stops(2, &[Allow::Pause, Allow::Cancel]);
     let events = [Event::Held, Event::HeldAtCheckpoint, Event::HoldRefused, Event::Resumed, Event::Parked, Event::Refused];
-    check("holding and going on", protocol, 5_000, &events);
+    check("holding and going on", protocol, 60_000, &events);
 }
 
 #[test]

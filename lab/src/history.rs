@@ -22,9 +22,7 @@ pub enum Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Answers of the model, each after the first following a tool call.
-    Agent {
-        calls: usize,
-    },
+    Agent { calls: usize },
     /// Cancelled by its client at some point.
     Cancelled,
 }

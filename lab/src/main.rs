@@ -1,6 +1,5 @@
 //! The laboratory: `chaos` breaks a whole installation by a plan that follows from a seed, and then checks everything that it has
 //! promised, against the whole history.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod chaos;
 mod check;

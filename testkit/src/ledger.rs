@@ -13,7 +13,8 @@ const RUNS: Sql = Sql::both(
          (SELECT s.name FROM worker_sessions s WHERE s.id = r.lease_owner) AS worker
      FROM runs r JOIN threads t ON t.id = r.thread_id ORDER BY r.id",
 );
-const EVENTS: Sql = Sql::both("SELECT thread_id, seq, run_id, fence, kind, data, created_at FROM run_events ORDER BY thread_id, seq");
+const EVENTS: Sql =
+    Sql::both("SELECT thread_id, seq, run_id, fence, kind, data, created_at FROM run_events ORDER BY thread_id, seq");
 const HEADS: Sql = Sql::both("SELECT thread_id, last_seq, head_run_id FROM thread_heads");
 const STEPS: Sql = Sql::both("SELECT run_id, key, status, fence, result FROM run_steps ORDER BY run_id, ordinal");
 const MESSAGES: Sql = Sql::both("SELECT run_id, id, role FROM messages ORDER BY thread_id, seq");

@@ -17,8 +17,7 @@ use runmill_shared::{
     services::{
         approvals, attachments, notifications,
         runs::{execution, sweep},
-        schedules,
-        tasks as goal_tasks,
+        schedules, tasks as goal_tasks,
     },
     tasks,
 };
@@ -193,8 +192,12 @@ impl Work {
     }
 
     async fn seldom(&self) {
-        let outcomes: [Result<usize, Error>; 4] =
-            [sweep::retention(&self.app).await, attachments::sweep(&self.app).await, schedules::retention(&self.app).await, notifications::forget(&self.app).await];
+        let outcomes: [Result<usize, Error>; 4] = [
+            sweep::retention(&self.app).await,
+            attachments::sweep(&self.app).await,
+            schedules::retention(&self.app).await,
+            notifications::forget(&self.app).await,
+        ];
         for e in outcomes.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %e, "a sweep failed; the next one goes on");
         }

@@ -342,7 +342,13 @@ impl ExecutionsApi {
 
     /// The caller's executions, whoever or whatever started them: newest first, without their steps.
     #[oai(path = "/executions", method = "get", operation_id = "listExecutions")]
-    async fn list(&self, app: Data<&App>, caller: Auth, paging: Paging, filters: Filters) -> Reply<Json<CursorPage<ExecutionBody>>> {
+    async fn list(
+        &self,
+        app: Data<&App>,
+        caller: Auth,
+        paging: Paging,
+        filters: Filters,
+    ) -> Reply<Json<CursorPage<ExecutionBody>>> {
         let walks = filters.0.cursor.is_some();
         let page = executions::list(&app, &caller.0, &paging.0, filters.0).await?;
         let (next_cursor, total) = (page.next.map(|id| id.to_string()), page.listed.total);

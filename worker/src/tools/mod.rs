@@ -187,7 +187,8 @@ impl Tools {
     pub fn of_worker(config: &Config, sandbox: &Sandbox, asr: &Asr) -> Result<Self> {
         let mut all: Vec<Arc<dyn Tool>> =
             vec![Arc::new(code_run::CodeRun::new(sandbox)), Arc::new(memory::MemorySave), Arc::new(memory::MemorySearch)];
-        let functions = [maths::all(), time::all(), text::all(), data::all(), encoding::all(), planning::all(), operations::all()];
+        let functions =
+            [maths::all(), time::all(), text::all(), data::all(), encoding::all(), planning::all(), operations::all()];
         all.extend(functions.into_iter().flatten());
         all.extend(files::tools(sandbox));
         all.extend(transcribe_audio::tool(config, asr));

@@ -133,6 +133,7 @@ async fn a_goal_is_planned_started_paused_and_cancelled() {
             (&goal["progress"], &goal["plan_execution_id"]),
             (&json!({ "done": 0, "total": 3, "percent": 0 }), &started["task_id"])
         );
+        platform.ended("bob", started["execution_id"].as_str().unwrap().parse().unwrap()).await;
         let (status, run) = bob.get(&format!("/executions/{}", started["execution_id"].as_str().unwrap())).await;
         assert_eq!((status, &run["kind"], &run["output"]["added"]), (200, &json!("goal_plan"), &json!(["a", "b", "c"])), "{run}");
 

@@ -87,3 +87,19 @@ async fn a_task_is_changed_and_ended_where_nobody_executes_it() {
     let e = tools(&[]).call("task_create", &other, foreign).await.unwrap_err();
     assert_eq!(e.code, "GOAL_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_goal_is_made_and_started_once_however_often_the_call_is() {
+    let cx = context().await;
+    let wanted = json!({"title": "Learn Rust", "description": "well", "start": true});
+    let made = tools(&[]).call("goal_create", &cx, wanted.clone()).await.unwrap();
+    assert_eq!((&made["title"], &made["status"]), (&json!("Learn Rust"), &json!("active")));
+    assert_eq!(tools(&[]).call("goal_create", &cx, wanted).await.unwrap(), made, "the same call");
+    let caller = Caller::run_of(&cx.scope.owner);
+    let goal = goals::get(&cx.app, &caller, made["id"].as_str().unwrap().parse().unwrap()).await.unwrap().goal;
+    assert_eq!(made["execution_id"], json!(goal.run_id));
+    let draft = tools(&[]).call("goal_create", &at(&cx, "another"), json!({"title": "Rest"})).await.unwrap();
+    assert_eq!((draft["status"].as_str(), draft.get("execution_id")), (Some("draft"), None));
+    let e = tools(&[]).call("goal_create", &at(&cx, "bad"), json!({"title": " "})).await.unwrap_err();
+    assert!(e.code == "INVALID_ARGUMENTS" && e.message.contains("title"), "{e}");
+}

@@ -17,6 +17,8 @@ use crate::{
 const WIDTHS: [usize; 6] = [1, 8, 10, 10, 10, 1];
 const TASKS: usize = 40;
 const EVERY: Duration = Duration::from_secs(2);
+/// A machine that is busy with other things does little in two seconds: in the end it is left alone.
+const KILLING: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(90);
 
 /// A goal and its tasks by their ids, each with those that it depends on.
@@ -48,7 +50,7 @@ impl World {
 
     /// Each task depends on two of the layer before; the last on all of it.
     async fn layered(&self, widths: &[usize], more: Value) -> Planned {
-        let mut goal = json!({ "title": "Paint the fence", "max_parallel": 8 });
+        let mut goal = json!({ "title": "Paint the fence", "max_parallel": 4 });
         goal.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let id = self.ask("POST", "/goals", &goal).await["id"].as_str().unwrap().to_owned();
         let (mut tasks, mut before) = (HashMap::new(), Vec::<String>::new());
@@ -106,8 +108,11 @@ fn check_log(goal: &Planned, frames: &[Frame]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goal_of_forty_tasks_while_a_worker_is_killed_every_two_seconds() {
-    let slow = |_: &Call| words(30).delay_per_token(Duration::from_millis(50));
-    let mut world = World::start(Setup { workers: 3, ..Setup::default() }, slow).await;
+    // Long enough that most kills meet some, and short enough that a task which was given back is done before the next.
+    let slow = |_: &Call| words(20).delay_per_token(Duration::from_millis(30));
+    // Nothing here is poison, however often it is met.
+    let settings = vec![("RUNMILL_RUNS__MAX_CRASHES", "1000".to_owned())];
+    let mut world = World::start(Setup { workers: 3, settings, ..Setup::default() }, slow).await;
     let goal = world.layered(&WIDTHS, json!({})).await;
     assert_eq!(goal.tasks.len(), TASKS);
     let mut reader = world.execute(&goal).await;
@@ -116,18 +121,22 @@ async fn a_goal_of_forty_tasks_while_a_worker_is_killed_every_two_seconds() {
         if let Ok(seen) = timeout(EVERY, reader.ended()).await {
             break seen;
         }
-        let victim = &mut world.workers[kills % 3];
+        assert!(began.elapsed() < LONGEST, "{progress:?} after {kills} kills");
+        if began.elapsed() > KILLING {
+            continue;
+        }
+        // In turn it would always be the one that has just been given what the last one had.
+        let victim = &mut world.workers[[0, 1, 2, 1, 0, 2][kills % 6]];
         victim.kill9().unwrap();
         victim.start().unwrap();
         kills += 1;
         progress.push(world.ask("GET", &goal.path(""), &json!({})).await["progress"]["done"].as_i64().unwrap());
-        assert!(began.elapsed() < LONGEST, "{progress:?} after {kills} kills");
     };
     assert!(kills >= 3, "it was over after {kills} kills");
     assert!(progress.is_sorted(), "{progress:?}");
-    check_log(&goal, &seen.frames);
     let ended = world.ask("GET", &goal.path(""), &json!({})).await;
-    assert_eq!((&ended["status"], &ended["progress"]["done"]), (&json!("completed"), &json!(TASKS)));
+    assert_eq!((&ended["status"], &ended["progress"]["done"]), (&json!("completed"), &json!(TASKS)), "{ended}");
+    check_log(&goal, &seen.frames);
     let ledger = settled(&world).await;
     let runs: HashMap<_, _> = ledger.runs.iter().map(|run| (run.id.to_string(), run)).collect();
     assert_eq!(runs.len(), TASKS + 1, "a run for each task and one for the goal");

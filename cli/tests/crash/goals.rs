@@ -99,10 +99,10 @@ fn check_log(goal: &Planned, frames: &[Frame]) {
             assert!(done.is_some_and(|done| done < started[0]), "{task} began at {started:?}, {before} was done at {done:?}");
         }
     }
-    let told = frames.iter().filter(|frame| frame.event == "goal.changed").map(|frame| &frame.data["data"]);
+    let mut told = frames.iter().filter(|frame| frame.event == "goal.changed").map(|frame| &frame.data["data"]);
     let progress: Vec<_> = told.clone().map(|data| data["progress"]["done"].as_i64().unwrap()).collect();
     assert!(progress.is_sorted(), "{progress:?}");
-    let last = told.last().unwrap();
+    let last = told.next_back().unwrap();
     assert_eq!((&last["status"], &last["progress"]["percent"]), (&json!("completed"), &json!(100)));
 }
 

@@ -27,7 +27,8 @@ pub fn wish(run: &str, calls: usize, words: usize) -> String {
 
 fn answer(request: &Request, tools: &str) -> Reply {
     let user = request.user();
-    let number = |name: &str| user.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse::<usize>().ok());
+    // The wish of a run that was cancelled before its answer may stand before this one's, in one message: the last one counts.
+    let number = |name: &str| user.split_whitespace().rev().find_map(|word| word.strip_prefix(name)?.parse::<usize>().ok());
     let (calls, words) = (number("calls=").unwrap_or(0), number("words=").unwrap_or(12));
     if request.tool_results().len() < calls {
         return Reply::tool_calls([("http_request", json!({"method": "POST", "url": tools, "body": "{}"}))]);

@@ -286,7 +286,9 @@ async fn cancelling_a_team_reaches_its_participants() {
     for database in databases().await {
         let gate = Gate::new();
         let held = gate.clone();
-        let model = ModelServer::with(move |request| answer(request).hold_until(&held)).await.unwrap();
+        // Long: a connection that was given up is noticed when bytes come, and a busy worker gives it up a little later.
+        let long = move || Reply::text(&"word ".repeat(100)).hold_until(&held).delay_per_token(Duration::from_millis(100));
+        let model = ModelServer::with(move |_| long()).await.unwrap();
         let app = start(database, &model, |_| {}).await;
         let accepted = put(&app, draft(Mode::Debate, "alice bob carol")).await;
         model.until(|c| c.received == 3).await.unwrap();

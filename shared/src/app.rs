@@ -7,12 +7,22 @@ use crate::{
     config::Config,
     error::Result,
     events::Live,
+    group::Group,
     limits::{Limiter, Parallel},
     pulse::Pulse,
     queue::Queue,
-    services::{runs::accept::Admission, tokens::Tokens, vault::Vault},
+    services::{
+        agents::MainAgents,
+        runs::accept::{Accepts, Admission},
+        tokens::Tokens,
+        vault::Vault,
+    },
     store::db::Db,
 };
+
+/// Statements of one group on their way at once, and what one of them holds at most: while one is committed, the next is written.
+const AT_ONCE: usize = 2;
+const MOST: usize = 64;
 
 /// A cheap clone.
 #[derive(Clone)]
@@ -28,6 +38,9 @@ pub struct App {
     pub tokens: Tokens,
     pub vault: Vault,
     pub admission: Admission,
+    /// On Postgres; SQLite's one writer commits in groups anyway.
+    pub accepts: Option<Group<Accepts>>,
+    pub main_agents: Group<MainAgents>,
     pub pulse: Pulse,
 }
 
@@ -43,6 +56,8 @@ impl App {
         let limiter = Limiter::open(&config)?;
         let parallel = Parallel::open(&config)?;
         let (admission, pulse) = (Admission::default(), Pulse::default());
+        let accepts = db.is_postgres().then(|| Group::new(Accepts(db.clone()), AT_ONCE, MOST));
+        let main_agents = Group::new(MainAgents(db.clone()), AT_ONCE, MOST);
         Ok(Self {
             config: Arc::new(config),
             clock: Clock::real(),
@@ -55,6 +70,8 @@ impl App {
             tokens,
             vault,
             admission,
+            accepts,
+            main_agents,
             pulse,
         })
     }

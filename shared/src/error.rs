@@ -107,6 +107,13 @@ impl Error {
         self
     }
 
+    /// The same for another who is told of it; the cause stays with the first.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let Self { kind, code, message, fields, retry_after, .. } = self;
+        Self { fields: fields.clone(), retry_after: *retry_after, ..Self::new(*kind, code, message.clone()) }
+    }
+
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
         self.cause.as_deref()
     }

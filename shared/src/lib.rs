@@ -6,6 +6,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod group;
 pub mod jobs;
 pub mod limits;
 pub mod pulse;

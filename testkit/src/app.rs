@@ -2,6 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use futures::TryFutureExt;
 use runmill_shared::{
     App,
     config::{Config, Secret},
@@ -23,6 +24,7 @@ use runmill_shared::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::{database::TestDatabase, model_server::ModelServer};
@@ -43,11 +45,21 @@ pub struct TestWorker {
     shutdown: CancellationToken,
 }
 
+/// What a dead worker held is taken over soon, and yet a worker on a busy machine keeps its lease.
+pub fn quick_recovery(config: &mut Config) {
+    config.worker.reconcile = Duration::from_millis(50);
+    config.worker.heartbeat = Duration::from_millis(300);
+    config.worker.lease = Duration::from_millis(1500);
+}
+
 impl TestWorker {
     pub fn start(app: &App) -> Self {
         let shutdown = CancellationToken::new();
+        let run = runmill_worker::run(app.clone(), shutdown.clone());
+        // A test that waits for what this worker should do would not say why it waits in vain.
+        let run = run.inspect_err(|e| eprintln!("the worker ended: {e:?}"));
         #[expect(clippy::disallowed_methods, reason = "the test joins it")]
-        let task = tokio::spawn(runmill_worker::run(app.clone(), shutdown.clone()));
+        let task = tokio::spawn(run);
         Self { task, shutdown }
     }
 
@@ -74,6 +86,8 @@ impl Drop for TestWorker {
 impl TestApp {
     /// On a database of its own, with settings changed by `tweak`, and one worker.
     pub async fn start(database: TestDatabase, tweak: impl FnOnce(&mut Config)) -> Result<Self> {
+        // With RUST_LOG set, a test tells what its parts log.
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_test_writer().try_init().ok();
         let mut config = database.config();
         tweak(&mut config);
         let app = App::open(config).await?;

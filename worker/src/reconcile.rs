@@ -68,29 +68,20 @@ impl Reconciler {
 
 impl Work {
     async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let tick = self.app.config.worker.reconcile;
+        let period = self.app.config.worker.reconcile;
         let started = Instant::now();
-        let mut healthy_since = None;
         let mut seldom = started;
         let mut measured = started;
         let mut unknown = Vec::new();
         self.refill().await;
         loop {
             self.app.pulse.beat("reconciler");
-            match self.tick(healthy_since, &mut unknown).await {
-                Ok(()) => {
-                    healthy_since.get_or_insert_with(Instant::now);
-                    self.healthy.store(true, Ordering::Relaxed);
-                }
-                Err(e) => {
-                    tracing::warn!(error = %e, "the reconciler's tick failed");
-                    let unwell = e.code == "DATABASE_UNAVAILABLE";
-                    self.healthy.store(!unwell, Ordering::Relaxed);
-                    if unwell {
-                        healthy_since = None;
-                    }
-                }
+            let failed = self.tick(&mut unknown).await.err();
+            if let Some(e) = &failed {
+                tracing::warn!(error = %e, "the reconciler's tick failed");
             }
+            let healthy = failed.is_none_or(|e| e.code != "DATABASE_UNAVAILABLE");
+            self.healthy.store(healthy, Ordering::Relaxed);
             if measured.elapsed() > MEASURE {
                 measured = Instant::now();
                 self.measure().await.ok();
@@ -99,7 +90,7 @@ impl Work {
                 seldom = Instant::now();
                 self.seldom().await;
             }
-            let pause = tick.mul_f64(rand::rng().random_range(0.75..1.25));
+            let pause = period.mul_f64(rand::rng().random_range(0.75..1.25));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 self.app.pulse.rest("reconciler");
                 return;
@@ -107,16 +98,13 @@ impl Work {
         }
     }
 
-    /// `healthy_since`: since when the database has answered every tick. No lease expires until that is longer than a lease: while
-    /// the database was away, nobody could renew.
-    async fn tick(&self, healthy_since: Option<Instant>, unknown: &mut Vec<(Uuid, i64)>) -> Result<()> {
+    /// Whoever holds an expired session has stopped before it expired, for whatever reason it was not renewed: what it held is taken
+    /// at once, also after the database was away.
+    async fn tick(&self, unknown: &mut Vec<(Uuid, i64)>) -> Result<()> {
         let app = &self.app;
         if let Some(mine) = self.leases.current() {
             self.compare(mine, unknown).await?;
-            let lone = !app.db.is_postgres();
-            if lone || healthy_since.is_some_and(|since| since.elapsed() > app.config.worker.lease) {
-                sweep::dead_workers(app, mine).await?;
-            }
+            sweep::dead_workers(app, mine).await?;
         }
         // Each by itself: what one of them cannot do must not keep the others from their work.
         let swept = [

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use runmill_shared::config::Config;
 use runmill_testkit::{
+    app::quick_recovery,
     http_client::{Sse, content, soon},
     model_server::{Gate, ModelServer, Reply, Request},
 };
@@ -12,9 +13,7 @@ use crate::support::{TestPlatform, databases, each};
 
 /// Its workers are missed soon.
 pub fn quick(config: &mut Config) {
-    config.worker.reconcile = Duration::from_millis(20);
-    config.worker.heartbeat = Duration::from_millis(150);
-    config.worker.lease = Duration::from_millis(600);
+    quick_recovery(config);
     config.worker.drain = Duration::from_millis(100);
 }
 

@@ -205,6 +205,6 @@ async fn end(platform: &TestPlatform, goal: Uuid) {
     let (app, mut after) = (&platform.app, After::default());
     let mut tx = app.db.begin().await.unwrap();
     let goal = goals::hold(&mut tx, goal).await.unwrap().unwrap();
-    goals::move_to(app, &mut tx, &mut after, &goal, GoalStatus::Cancelled, None, app.clock.now()).await.unwrap();
+    goals::move_to(&mut tx, &mut after, &goal, GoalStatus::Cancelled, None, app.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
 }

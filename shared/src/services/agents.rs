@@ -2,6 +2,7 @@
 mod check;
 mod preview;
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
         tool::ToolDescriptor,
     },
     error::{Error, Result},
-    store::agents as store,
+    group::Together,
+    store::{agents as store, db::Db},
 };
 
 pub use preview::{preview, preview_thread};
@@ -31,7 +33,7 @@ const SORTS: [&str; 3] = ["name", "created_at", "updated_at"];
 /// `AGENT_NOT_FOUND` when it is unknown or another's draft; `AGENT_STOPPED`.
 pub async fn runnable(app: &App, owner: &Owner, id: Option<&str>) -> Result<Agent> {
     let found = match id {
-        None => store::main(&app.db, owner).await?,
+        None => app.main_agents.ask(owner.clone()).await?,
         Some(id) => match (app.config.agent(Some(id)), Uuid::parse_str(id)) {
             (None, Ok(id)) => store::current(&app.db, id, owner.as_str()).await?,
             _ => None,
@@ -42,6 +44,29 @@ pub async fn runnable(app: &App, owner: &Owner, id: Option<&str>) -> Result<Agen
         return Err(Error::conflict("AGENT_STOPPED", "the agent is stopped; deploy it to run it"));
     }
     Ok(found.into())
+}
+
+/// Every run that names no agent asks for its owner's main one: those who ask at the same time share a statement.
+pub struct MainAgents(pub Db);
+
+#[async_trait]
+impl Together for MainAgents {
+    type Item = Owner;
+    type Answer = Option<AgentRecord>;
+    type Key = ();
+
+    fn key(_: &Owner) -> Option<()> {
+        None
+    }
+
+    async fn ask(&self, owners: &[Owner]) -> Vec<Result<Option<AgentRecord>>> {
+        let found = store::main(&self.0, &owners.iter().map(Owner::as_str).collect()).await;
+        let of = |owner: &Owner| match &found {
+            Ok(found) => Ok(found.iter().find(|agent| agent.owner == owner.as_str()).cloned()),
+            Err(e) => Err(e.again()),
+        };
+        owners.iter().map(of).collect()
+    }
 }
 
 /// The version of an agent that a run was accepted with.

@@ -12,17 +12,19 @@ use crate::{
     store::{db::Dedicated, sessions},
 };
 
-/// Opens a session for this process; aligns the clock with the database's first.
+/// Opens a session for this process; aligns the clock with the database's first. On Postgres it uses a connection of its own, as
+/// every beat does: one of the pool's would belong to the runtime of the caller, and that of the leases may end before the pool.
 pub async fn open(app: &App) -> Result<Uuid> {
-    let started = Instant::now();
-    if let Some(now) = app.db.now().await? {
+    let (id, name, lease) = (new_id(), format!("{}@{}", std::process::id(), host()), app.config.worker.lease);
+    if app.db.is_postgres() {
+        let patience = app.config.database.acquire_timeout;
+        let mut connection =
+            tokio::time::timeout(patience, Dedicated::open(&app.config)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let started = Instant::now();
+        let now = sessions::open_dedicated(&mut connection, id, &name, lease).await?;
         app.clock.align(now, started + started.elapsed() / 2);
-    }
-    let (id, now) = (new_id(), app.clock.now());
-    let name = format!("{}@{}", std::process::id(), host());
-    let expires = if app.db.is_postgres() { now.after(app.config.worker.lease) } else { Timestamp(i64::MAX) };
-    sessions::open(&app.db, id, &name, now, expires).await?;
-    if !app.db.is_postgres() {
+    } else {
+        sessions::open(&app.db, id, &name, app.clock.now(), Timestamp(i64::MAX)).await?;
         sessions::expire_others(&app.db, id).await?;
     }
     Ok(id)

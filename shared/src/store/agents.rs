@@ -1,4 +1,6 @@
 //! Agents and their versions.
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::db::{Db, FromRow, Row, Sql, Tx, query};
@@ -60,9 +62,13 @@ pub const VERSION: Sql = Sql::both(
     "SELECT a.id, a.owner, a.name, a.description, a.status, v.version, a.is_main, a.created_at, a.updated_at, v.definition
      FROM agents a JOIN agent_versions v ON v.agent_id = a.id AND v.version = $2 WHERE a.id = $1",
 );
-pub const MAIN: Sql = Sql::both(
+pub const MAIN: Sql = Sql::each(
     "SELECT a.id, a.owner, a.name, a.description, a.status, a.version, a.is_main, a.created_at, a.updated_at, v.definition
-     FROM agents a JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version WHERE a.owner = $1 AND a.is_main",
+     FROM agents a JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
+     WHERE a.owner = ANY(ARRAY(SELECT json_array_elements_text($1::JSON))) AND a.is_main",
+    "SELECT a.id, a.owner, a.name, a.description, a.status, a.version, a.is_main, a.created_at, a.updated_at, v.definition
+     FROM agents a JOIN agent_versions v ON v.agent_id = a.id AND v.version = a.version
+     WHERE a.owner IN (SELECT value FROM json_each($1)) AND a.is_main",
 );
 pub const COUNT: Sql = Sql::both(
     "SELECT COUNT(*) AS n FROM agents a WHERE (a.owner = $1 OR a.status = 'published') AND a.status = COALESCE($2, a.status)
@@ -137,8 +143,9 @@ pub async fn version(db: &Db, id: Uuid, version: i64) -> Result<Option<AgentReco
     query(VERSION).bind(id).bind(version).optional_as(db).await
 }
 
-pub async fn main(db: &Db, owner: &Owner) -> Result<Option<AgentRecord>> {
-    query(MAIN).bind(owner.as_str()).optional_as(db).await
+/// The main agents of those who have one.
+pub async fn main(db: &Db, owners: &HashSet<&str>) -> Result<Vec<AgentRecord>> {
+    query(MAIN).bind_json(owners)?.all(db).await
 }
 
 /// The owner's and those that others have published; newest first when no order is asked for.

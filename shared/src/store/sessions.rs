@@ -28,6 +28,18 @@ const RENEW: &str = "UPDATE worker_sessions
      WHERE id = $1 AND expires_at > (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT
      RETURNING (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now";
 
+/// As `RENEW`; the lease begins at the database's own time.
+const OPEN_NOW: &str = "INSERT INTO worker_sessions (id, name, started_at, expires_at)
+     SELECT $1, $2, n.now, n.now + $3 FROM (SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now) n
+     RETURNING started_at";
+
+/// Opens a session; answers the database's clock.
+pub async fn open_dedicated(connection: &mut Dedicated, id: Uuid, name: &str, lease: Duration) -> Result<Timestamp> {
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let now = sqlx::query_scalar(OPEN_NOW).bind(id).bind(name).bind(lease).fetch_one(&mut connection.0).await?;
+    Ok(Timestamp(now))
+}
+
 /// Renews, and reads the database's clock in the same round trip. `None`: the session has expired or was taken away.
 pub async fn renew(connection: &mut Dedicated, id: Uuid, lease: Duration) -> Result<Option<Timestamp>> {
     let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);

@@ -15,7 +15,7 @@ use runmill_testkit::services::RedisServer;
 use tokio::time::sleep;
 
 const LANE: Lane = Lane::Runs;
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// Longer than any test may take: a pop that returns earlier was woken.
 const LONG: Duration = Duration::from_secs(60);
 

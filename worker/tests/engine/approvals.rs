@@ -19,7 +19,7 @@ use runmill_shared::{
     store::db::{Class, Sql, query},
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     counting_server::CountingServer,
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply},
@@ -39,9 +39,7 @@ struct Bench {
 async fn bench(database: TestDatabase) -> Bench {
     let (model, web) = (ModelServer::start().await.unwrap(), CountingServer::start(&Gate::new()).await.unwrap());
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         config.security.allow_private_hosts = vec![web.host()];
     };
     let app = TestApp::with_model(database, &model, quick).await.unwrap();

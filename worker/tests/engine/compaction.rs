@@ -1,5 +1,4 @@
 //! Conversations that become too long: their older part gives way to a summary, in the journal and for later runs.
-use std::time::Duration;
 
 use runmill_shared::{
     config::Config,
@@ -10,7 +9,7 @@ use runmill_shared::{
     },
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply, Request},
 };
@@ -22,9 +21,7 @@ const SUMMARY: &str = "They spoke of apples and pears.";
 
 async fn start(database: TestDatabase, model: &ModelServer, tweak: impl FnOnce(&mut Config)) -> TestApp {
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         tweak(config);
     };
     TestApp::with_model(database, model, quick).await.unwrap()

@@ -20,7 +20,7 @@ use runmill_shared::{
     },
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     database::{TestDatabase, databases},
     http_client::soon,
     http_server::{HttpServer, Request, Response},
@@ -35,9 +35,7 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 async fn start(database: TestDatabase, tweak: impl FnOnce(&mut Config)) -> TestApp {
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         config.notifications.backoff = Duration::from_millis(20);
         tweak(config);
     };

@@ -1,6 +1,6 @@
 //! A run with three model calls and four tool calls, two at a time; its worker dies after each of these steps, and before the first.
 //! Nothing is paid twice and nothing runs twice.
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use runmill_shared::{
     config::Config,
@@ -11,7 +11,7 @@ use runmill_shared::{
     },
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     counting_server::CountingServer,
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply},
@@ -40,9 +40,7 @@ async fn dies_after(database: TestDatabase, done: usize) {
         .script(Reply::tool_calls([get("/c"), get("/d")]).usage(20, 2))
         .script(Reply::text("done").usage(30, 3));
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         config.security.allow_private_hosts = vec![web.host()];
     };
     let mut app = TestApp::with_model(database, &model, quick).await.unwrap();

@@ -34,7 +34,7 @@ use runmill_shared::{
     },
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply, Request},
 };
@@ -60,9 +60,7 @@ struct Bench {
 async fn bench(database: TestDatabase, respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Bench {
     let model = ModelServer::with(respond).await.unwrap();
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         // What fails is tried again as a task, and not as a run.
         config.runs.max_attempts = 1;
     };

@@ -7,7 +7,7 @@ use runmill_shared::{
     store::db::{Class, Sql, query},
 };
 use runmill_testkit::{
-    app::{TestApp, TestWorker},
+    app::{TestApp, TestWorker, quick_recovery},
     database::TestDatabase,
     model_server::{Gate, ModelServer, Reply},
 };
@@ -15,9 +15,7 @@ use runmill_testkit::{
 use super::told::{check, count, has_text, is_discarded, started, text, until};
 
 fn quick(config: &mut Config) {
-    config.worker.reconcile = Duration::from_millis(20);
-    config.worker.heartbeat = Duration::from_millis(200);
-    config.worker.lease = Duration::from_millis(1000);
+    quick_recovery(config);
     config.worker.drain = Duration::ZERO;
 }
 

@@ -1,5 +1,4 @@
 //! Answers that have to be JSON of a schema.
-use std::time::Duration;
 
 use runmill_shared::{
     config::Config,
@@ -7,7 +6,7 @@ use runmill_shared::{
     services::history,
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply},
 };
@@ -17,9 +16,7 @@ use super::told::{agent, check, is_discarded};
 
 async fn start(database: TestDatabase, model: &ModelServer) -> (TestApp, RunOptions) {
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
     };
     let app = TestApp::with_model(database, model, quick).await.unwrap();
     let schema = json!({

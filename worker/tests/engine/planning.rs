@@ -50,7 +50,7 @@ async fn planned(app: &TestApp, id: Uuid, run: Uuid) -> (Run, Goal) {
         if goal.status != GoalStatus::Planning {
             return (run, goal);
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{}: it stays {goal:?}", app.name());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}: it stays {goal:?}", app.name());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

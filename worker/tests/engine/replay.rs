@@ -1,12 +1,11 @@
 //! A worker dies after each kind of step; another goes on after the last finished one, and does nothing twice.
-use std::time::Duration;
 
 use runmill_shared::{
     config::Config,
     domain::{event::kind, run::RunState, run_input::RunOptions},
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     counting_server::CountingServer,
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply},
@@ -26,9 +25,7 @@ async fn bench(database: TestDatabase) -> Bench {
     let gate = Gate::new();
     let (model, web) = (ModelServer::start().await.unwrap(), CountingServer::start(&gate).await.unwrap());
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         config.security.allow_private_hosts = vec![web.host()];
     };
     let app = TestApp::with_model(database, &model, quick).await.unwrap();

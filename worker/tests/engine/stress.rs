@@ -7,7 +7,7 @@ use runmill_shared::{
     domain::{run::RunState, run_input::RunOptions},
 };
 use runmill_testkit::{
-    app::{TestApp, TestWorker},
+    app::{TestApp, TestWorker, quick_recovery},
     counting_server::CountingServer,
     database::TestDatabase,
     model_server::{Gate, ModelServer, Reply, Request},
@@ -21,9 +21,7 @@ const THREADS: usize = 40;
 const KILLS: usize = 6;
 
 fn quick(config: &mut Config) {
-    config.worker.reconcile = Duration::from_millis(50);
-    config.worker.heartbeat = Duration::from_millis(300);
-    config.worker.lease = Duration::from_millis(1200);
+    quick_recovery(config);
     config.runs.max_crashes = 100;
 }
 

@@ -18,7 +18,7 @@ use runmill_shared::{
     },
 };
 use runmill_testkit::{
-    app::TestApp,
+    app::{TestApp, quick_recovery},
     database::{TestDatabase, databases},
     model_server::{Gate, ModelServer, Reply, Request},
 };
@@ -52,9 +52,7 @@ fn answer(request: &Request) -> Reply {
 
 async fn start(database: TestDatabase, model: &ModelServer, tweak: impl FnOnce(&mut Config)) -> TestApp {
     let quick = |config: &mut Config| {
-        config.worker.reconcile = Duration::from_millis(20);
-        config.worker.heartbeat = Duration::from_millis(150);
-        config.worker.lease = Duration::from_millis(600);
+        quick_recovery(config);
         for name in AGENTS {
             let agent = config::Agent {
                 name: name.to_owned(),

@@ -13,7 +13,7 @@ use runmill_shared::{
 use runmill_testkit::app::TestApp;
 use uuid::Uuid;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 pub fn kinds(events: &[Event]) -> Vec<&str> {
     events.iter().map(|e| e.kind.as_str()).collect()

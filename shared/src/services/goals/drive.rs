@@ -60,7 +60,7 @@ pub async fn begin(app: &App, run: &Claimed, input: &GoalRun, steps: &[StepWrite
     goal_runs::take_up(&mut tx, goal.id, input.fresh, now).await?;
     tasks::settle(&mut tx, &mut after, &unwatched(&goal), now).await?;
     if goal.status == GoalStatus::Draft || input.fresh && goal.status.is_ended() {
-        move_to(app, &mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
+        move_to(&mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
     }
     tx.commit().await?;
     after.apply(app);
@@ -92,7 +92,7 @@ pub async fn plan(app: &App, run: &Claimed, goal: &Goal, child: &Child, steps: &
     let Some(goal) = hold(&mut tx, goal.id).await?.filter(same) else { return Ok(false) };
     execution::adopt(app, &mut tx, &mut after, run, child, steps, now).await?;
     store::set_planner(&mut tx, goal.id, child.id).await?;
-    move_to(app, &mut tx, &mut after, &goal, GoalStatus::Planning, None, now).await?;
+    move_to(&mut tx, &mut after, &goal, GoalStatus::Planning, None, now).await?;
     tx.commit().await?;
     after.apply(app);
     Ok(true)
@@ -126,7 +126,7 @@ pub fn result(status: GoalStatus, tasks: &[Task]) -> Value {
 }
 
 /// The goal's run has ended, whoever ended it: so does the goal, in the same transaction, and what has not ended of its tasks.
-pub async fn run_ended(app: &App, tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
+pub async fn run_ended(tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
     approvals::cancel_of_run(tx, ended.id, now).await?;
     let Some(goal_id) = of_thread(ended.thread) else { return Ok(()) };
     let goal = store::any_by_id(&mut *tx, goal_id).await?;
@@ -138,6 +138,6 @@ pub async fn run_ended(app: &App, tx: &mut Tx, after: &mut After, ended: &Ended<
         _ => GoalStatus::Failed,
     };
     cancel_tasks(tx, after, &unwatched(&goal), now).await?;
-    move_to(app, tx, after, &goal, to, ended.error, now).await?;
+    move_to(tx, after, &goal, to, ended.error, now).await?;
     Ok(())
 }

@@ -72,7 +72,7 @@ pub async fn execute_as(app: &App, owner: &Owner, id: Uuid, trace: Option<String
         }
     };
     if goal.status != GoalStatus::Active {
-        move_to(app, &mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
+        move_to(&mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
     }
     tx.commit().await?;
     after.apply(app);

@@ -4,7 +4,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    app::App,
     clock::Timestamp,
     domain::{
         caller::Owner,
@@ -52,7 +51,6 @@ pub fn source(goal: &Goal) -> Source<'_> {
 /// # Errors
 /// `GOAL_STATE` when it is no longer as it was when it was held.
 pub async fn move_to(
-    _app: &App,
     tx: &mut Tx,
     after: &mut After,
     goal: &Goal,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use self::hold::{not_found, tell};
 pub use self::{
     execute::{Executed, Fire, begin_run, execute_as, execute_async},
-    hold::{forbids, hold, hold_mine, move_to},
+    hold::{forbids, hold, hold_mine, move_to, source, wake},
     planning::{Stored, decompose, limits, open_planning, plan_ended, replan, store_plan},
 };
 pub use crate::store::goals::Standing;
@@ -242,7 +242,7 @@ pub async fn start(app: &App, caller: &Caller, id: Uuid, trace: Option<String>) 
         let asked = planning::Asked { activate: true, instructions: None, trace };
         planning::ask(app, &mut tx, &mut after, &goal, asked, now).await?;
     } else {
-        move_to(app, &mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
+        move_to(&mut tx, &mut after, &goal, GoalStatus::Active, None, now).await?;
     }
     tx.commit().await?;
     after.apply(app);
@@ -271,7 +271,7 @@ async fn change(app: &App, caller: &Caller, id: Uuid, from: GoalStatus, to: Goal
     if goal.status != from {
         return Err(forbids(goal.status, wanted));
     }
-    move_to(app, &mut tx, &mut after, &goal, to, None, app.clock.now()).await?;
+    move_to(&mut tx, &mut after, &goal, to, None, app.clock.now()).await?;
     tx.commit().await?;
     after.apply(app);
     standing(app, owner, id).await
@@ -295,7 +295,7 @@ pub async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Standing> {
         after.notices([outbox::send(&mut tx, run, NoticeKind::Cancel, "its goal was cancelled", now).await?]);
     }
     cancel_tasks(&mut tx, &mut after, &goal, now).await?;
-    move_to(app, &mut tx, &mut after, &goal, GoalStatus::Cancelled, None, now).await?;
+    move_to(&mut tx, &mut after, &goal, GoalStatus::Cancelled, None, now).await?;
     tx.commit().await?;
     after.apply(app);
     standing(app, owner, id).await

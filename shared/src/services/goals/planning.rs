@@ -114,7 +114,7 @@ pub(super) async fn ask(
     };
     let accepted = accept::within(app, &mut *tx, after, &Owner::of_row(&goal.owner), &work, now).await?;
     store::set_planner(tx, goal.id, accepted.id).await?;
-    move_to(app, tx, after, goal, GoalStatus::Planning, None, now).await?;
+    move_to(tx, after, goal, GoalStatus::Planning, None, now).await?;
     Ok(accepted)
 }
 
@@ -150,7 +150,7 @@ pub async fn open_planning(app: &App, run: &Claimed, wanted: &GoalPlan) -> Resul
         // A goal's own run has it planned: it has said so to nobody.
         GoalStatus::Draft | GoalStatus::Active | GoalStatus::Paused | GoalStatus::Failed => {
             store::set_planner(&mut tx, goal.id, run.id).await?;
-            goal = move_to(app, &mut tx, &mut after, &goal, GoalStatus::Planning, None, now).await?;
+            goal = move_to(&mut tx, &mut after, &goal, GoalStatus::Planning, None, now).await?;
         }
     }
     let tasks = task_store::of_goal(&mut tx, goal.id).await?;
@@ -208,7 +208,7 @@ pub async fn store_plan(
     after.append(&mut tx, source(&goal), vec![NewEvent::new(kind::GOAL_PLANNED, data)], now).await?;
     let moved = write(&mut tx, &goal, &current, &plan, &stored.diff, now).await?;
     tasks::settle_after(&mut tx, &mut after, &goal, moved, now).await?;
-    move_to(app, &mut tx, &mut after, &goal, after_planning(&goal, wanted.activate), None, now).await?;
+    move_to(&mut tx, &mut after, &goal, after_planning(&goal, wanted.activate), None, now).await?;
     finish(&mut tx, run, step, stored.result(), now).await?;
     tx.commit().await?;
     after.apply(app);
@@ -291,7 +291,7 @@ fn placed(goal: &Goal, task: &PlannedTask, position: i64, ids: &HashMap<&str, Uu
 }
 
 /// A goal whose plan did not come is what it was before, and says why.
-pub async fn plan_ended(app: &App, tx: &mut Tx, after: &mut After, run: &Run, now: Timestamp) -> Result<()> {
+pub async fn plan_ended(tx: &mut Tx, after: &mut After, run: &Run, now: Timestamp) -> Result<()> {
     let owner = Owner::of_row(&run.owner);
     let Some(stored) = view::input(&mut *tx, &owner, run.id).await? else { return Ok(()) };
     let wanted: GoalPlan = serde_json::from_str(&stored.input)?;
@@ -302,6 +302,6 @@ pub async fn plan_ended(app: &App, tx: &mut Tx, after: &mut After, run: &Run, no
     let cancelled = || RunError::new("PLAN_CANCELLED", "its planning was cancelled", false);
     let error = run.error.clone().filter(|_| run.state == RunState::Failed).unwrap_or_else(cancelled);
     let before = goal.before.unwrap_or(GoalStatus::Draft);
-    move_to(app, tx, after, &goal, before, Some(&error), now).await?;
+    move_to(tx, after, &goal, before, Some(&error), now).await?;
     Ok(())
 }

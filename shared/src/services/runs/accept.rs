@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
+use futures::StreamExt;
 use uuid::Uuid;
 
 use super::{
@@ -23,13 +25,14 @@ use crate::{
         new_id,
         run::{Multitask, Priority, RetryPolicy, RunKind, RunState, Watcher},
     },
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
+    group::Together,
     store::{
-        db::Tx,
+        db::{Db, Tx},
         messages::{self, Added},
         runs::{
             Ready,
-            at_once::{self, Placed, Plain},
+            at_once::{self, Line, Placed, Plain},
             moves, sweep, view,
         },
         steps,
@@ -137,7 +140,7 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
         return Ok(earlier);
     }
     let mut after = After::default();
-    make_room(app, &mut tx, &mut after, thread_id, work, now).await?;
+    make_room(&mut tx, &mut after, thread_id, work, now).await?;
     let (id, is_head) = place(app, &mut tx, &mut after, owner, work, thread_id, now).await?;
     tx.commit().await?;
     Ok(accepted(app, work, after, id, is_head, now))
@@ -234,7 +237,11 @@ async fn accept_at_once(app: &App, owner: &Owner, work: &Work) -> Result<Option<
         messages: &work.messages,
         event: (queued.kind, serde_json::to_string(&queued.data)?),
     };
-    let Placed { thread_id, head } = match at_once::accept(&app.db, plain).await {
+    let placed = match &app.accepts {
+        Some(together) => together.ask(Line::new(&plain)?).await,
+        None => at_once::accept(&app.db, plain).await,
+    };
+    let Placed { thread_id, head } = match placed {
         Err(e) if e.code == "DUPLICATE" => return Ok(None),
         outcome => outcome?,
     };
@@ -265,7 +272,7 @@ async fn find_earlier(app: &App, tx: &mut Tx, owner: &Owner, work: &Work, now: T
 }
 
 /// What the work wants to happen to the thread's active run.
-async fn make_room(app: &App, tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work, now: Timestamp) -> Result<()> {
+async fn make_room(tx: &mut Tx, after: &mut After, thread_id: Uuid, work: &Work, now: Timestamp) -> Result<()> {
     if work.multitask == Multitask::Enqueue {
         return Ok(());
     }
@@ -277,7 +284,7 @@ async fn make_room(app: &App, tx: &mut Tx, after: &mut After, thread_id: Uuid, w
     let rollback = work.multitask == Multitask::Rollback;
     let reason = if rollback { "rolled back by a newer run" } else { "interrupted by a newer run" };
     let how = Outside { state: RunState::Cancelled, reason, error: None, drop_messages: rollback };
-    ending::from_outside(app, tx, after, active, &how, now).await?;
+    ending::from_outside(tx, after, active, &how, now).await?;
     Ok(())
 }
 
@@ -340,6 +347,37 @@ fn new_run(
         trace: work.trace.clone(),
         created_at: now,
     })
+}
+
+/// Accepts on Postgres that come while others are written share a statement, a round trip and a commit.
+pub struct Accepts(pub Db);
+
+#[async_trait]
+impl Together for Accepts {
+    type Item = Line;
+    type Answer = Placed;
+    type Key = (String, String);
+
+    fn key(line: &Line) -> Option<Self::Key> {
+        Some(line.thread.clone())
+    }
+
+    async fn ask(&self, lines: &[Line]) -> Vec<Result<Placed>> {
+        let missing = || Error::internal("an accept answered nothing");
+        match at_once::accept_all(&self.0, lines).await {
+            Ok(mut placed) => lines.iter().map(|line| placed.remove(&line.run).ok_or_else(missing)).collect(),
+            Err(e) if lines.len() == 1 => vec![Err(e)],
+            Err(e) if e.kind == ErrorKind::Unavailable => lines.iter().map(|_| Err(e.again())).collect(),
+            // One of them cannot be written: the others must not suffer for it.
+            Err(_) => {
+                let alone = |line| async move {
+                    let mut placed = at_once::accept_all(&self.0, std::slice::from_ref(line)).await?;
+                    placed.remove(&line.run).ok_or_else(missing)
+                };
+                futures::stream::iter(lines).then(alone).collect().await
+            }
+        }
+    }
 }
 
 /// Whether a lane has room. The count is sampled, at most every 200 ms, and what this process accepted since is added: an accept

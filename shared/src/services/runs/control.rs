@@ -58,7 +58,7 @@ pub async fn end(app: &App, id: Uuid, reason: &str) -> Result<bool> {
     let mut after = After::default();
     let mut tx = app.db.begin().await?;
     let how = Outside { state: RunState::Cancelled, reason, error: None, drop_messages: false };
-    let ended = ending::from_outside(app, &mut tx, &mut after, id, &how, app.clock.now()).await?;
+    let ended = ending::from_outside(&mut tx, &mut after, id, &how, app.clock.now()).await?;
     tx.commit().await?;
     after.apply(app);
     Ok(ended)

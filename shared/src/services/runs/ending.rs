@@ -3,7 +3,6 @@ use uuid::Uuid;
 
 use super::after::{After, Source};
 use crate::{
-    app::App,
     clock::Timestamp,
     domain::{
         event::{NewEvent, kind},
@@ -32,14 +31,7 @@ pub struct Outside<'a> {
 }
 
 /// Ends a run in whatever state it is; `false` when it had ended already. Takes the thread's lock first.
-pub async fn from_outside(
-    app: &App,
-    tx: &mut Tx,
-    after: &mut After,
-    id: Uuid,
-    how: &Outside<'_>,
-    now: Timestamp,
-) -> Result<bool> {
+pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outside<'_>, now: Timestamp) -> Result<bool> {
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(false) };
     threads::advance(tx, run.thread_id, Advance::default()).await?;
     let usage = steps::usage(tx, id).await?;
@@ -64,7 +56,7 @@ pub async fn from_outside(
     after.append(tx, source, events, now).await?;
     after.stopped(run.lane, id);
     approvals::cancel_of_run(tx, id, now).await?;
-    consequences(app, tx, after, &Ended::of(&run, how), now).await?;
+    consequences(tx, after, &Ended::of(&run, how), now).await?;
     Ok(true)
 }
 
@@ -111,7 +103,7 @@ impl<'a> Ended<'a> {
 }
 
 /// In the transaction that ends a run, under its thread's lock.
-pub async fn consequences(app: &App, tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
+pub async fn consequences(tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
     if let Some(next) = threads::hand_on(tx, ended.thread_id, ended.id).await? {
         after.ready(moves::make_ready(tx, next, now).await?);
     }
@@ -124,7 +116,7 @@ pub async fn consequences(app: &App, tx: &mut Tx, after: &mut After, ended: &End
         after.notices([outbox::send(tx, ended.id, NoticeKind::Ended, "the run has ended", now).await?]);
     }
     if ended.kind == RunKind::Goal {
-        drive::run_ended(app, tx, after, ended, now).await?;
+        drive::run_ended(tx, after, ended, now).await?;
     }
     Ok(())
 }

@@ -222,7 +222,7 @@ pub async fn end_then(app: &App, run: &Claimed, end: End<'_>, mut writes: Writes
     if let Some(next) = next {
         start_next(&mut tx, &mut after, app, run, next, now).await?;
     }
-    ending::consequences(app, &mut tx, &mut after, &Ended::executed(run, end.state, end.error), now).await?;
+    ending::consequences(&mut tx, &mut after, &Ended::executed(run, end.state, end.error), now).await?;
     tx.commit().await?;
     after.apply(app);
     metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);

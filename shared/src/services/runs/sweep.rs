@@ -45,7 +45,7 @@ pub async fn apply_notice(app: &App, notice: &Notice) -> Result<bool> {
         NoticeKind::Wake => after.ready(moves::wake(&mut tx, notice.run_id, now).await?),
         NoticeKind::Cancel => {
             let how = Outside { state: RunState::Cancelled, reason: &notice.reason, error: None, drop_messages: false };
-            ending::from_outside(app, &mut tx, &mut after, notice.run_id, &how, now).await?;
+            ending::from_outside(&mut tx, &mut after, notice.run_id, &how, now).await?;
         }
         NoticeKind::Ended => watch::tell(app, &mut tx, &mut after, notice.run_id, now).await?,
     }
@@ -179,7 +179,7 @@ async fn fail(app: &App, id: Uuid, error: RunError) -> Result<()> {
     let mut tx = app.db.begin_as(Class::Background).await?;
     let reason = error.message.clone();
     let how = Outside { state: RunState::Failed, reason: &reason, error: Some(error), drop_messages: false };
-    ending::from_outside(app, &mut tx, &mut after, id, &how, app.clock.now()).await?;
+    ending::from_outside(&mut tx, &mut after, id, &how, app.clock.now()).await?;
     tx.commit().await?;
     after.apply(app);
     Ok(())

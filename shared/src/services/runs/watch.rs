@@ -17,7 +17,7 @@ pub async fn tell(app: &App, tx: &mut Tx, after: &mut After, id: Uuid, now: Time
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(()) };
     match run.watcher {
         Some(Watcher::Task) => tasks::run_ended(app, tx, after, &run, now).await,
-        Some(Watcher::Plan) => goals::plan_ended(app, tx, after, &run, now).await,
+        Some(Watcher::Plan) => goals::plan_ended(tx, after, &run, now).await,
         Some(Watcher::Schedule) => schedules::run_ended(app, tx, after, &run, now).await,
         Some(Watcher::Owner) => notifications::run_ended(tx, &run, now).await,
         None => Ok(()),

@@ -187,7 +187,7 @@ pub async fn goal(
     let fire = goals::Fire { name, fresh: true, watcher: Some(Watcher::Schedule), trace: None };
     let run = goals::begin_run(app, tx, after, &goal, fire, now).await?.id;
     if goal.status != GoalStatus::Active {
-        goals::move_to(app, tx, after, &goal, GoalStatus::Active, None, now).await?;
+        goals::move_to(tx, after, &goal, GoalStatus::Active, None, now).await?;
     }
     Ok(Ok(run))
 }

@@ -367,7 +367,7 @@ pub async fn remove(app: &App, caller: &Caller, id: Uuid) -> Result<()> {
         said.data["status"] = json!("deleted");
         settle::say(&mut tx, &mut after, goal, vec![said], now).await?;
         settle::settle(&mut tx, &mut after, goal, now).await?;
-        settle::wake(&mut tx, &mut after, goal, now).await?;
+        goals::wake(&mut tx, &mut after, goal, now).await?;
     }
     tx.commit().await?;
     after.apply(app);

@@ -16,13 +16,8 @@ use crate::{
         task_graph,
     },
     error::Result,
-    services::runs::after::{After, Source},
-    store::{
-        db::Tx,
-        notifications,
-        outbox::{self, NoticeKind},
-        tasks as store,
-    },
+    services::{goals, runs::after::After},
+    store::{db::Tx, notifications, tasks as store},
 };
 
 /// Makes the moves that follow from how the goal's tasks stand, and tells of them. Under the goal's lock; a few statements, however many
@@ -63,15 +58,7 @@ pub async fn changed(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&Task
         return Ok(());
     }
     tell(tx, after, goal, tasks, now).await?;
-    wake(tx, after, goal, now).await
-}
-
-/// Has the goal's run look again.
-pub(super) async fn wake(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -> Result<()> {
-    if let Some(run) = goal.run_id {
-        after.notices([outbox::send(tx, run, NoticeKind::Wake, "a task has changed", now).await?]);
-    }
-    Ok(())
+    goals::wake(tx, after, goal, now).await
 }
 
 pub(super) async fn tell(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&Task], now: Timestamp) -> Result<()> {
@@ -80,8 +67,7 @@ pub(super) async fn tell(tx: &mut Tx, after: &mut After, goal: &Goal, tasks: &[&
 
 /// No run says it: the goal does.
 pub(super) async fn say(tx: &mut Tx, after: &mut After, goal: &Goal, events: Vec<NewEvent>, now: Timestamp) -> Result<()> {
-    let source = Source { thread_id: goal.thread_id, run_id: goal.id, run: "", fence: 0 };
-    after.append(tx, source, events, now).await
+    after.append(tx, goals::source(goal), events, now).await
 }
 
 pub(super) fn event(task: &Task) -> NewEvent {

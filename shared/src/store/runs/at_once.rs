@@ -1,6 +1,10 @@
 //! A whole accept in one go: what `services::runs::accept` does in eight statements. Only for a run that asks nothing of its thread
-//! but a place at its end. On Postgres it is one statement and one round trip; on SQLite six, sent to the connection's thread together.
+//! but a place at its end. On Postgres it is one statement and one round trip, for any number of runs, each of another thread; on
+//! SQLite six statements a run, sent to the connection's thread together.
+use std::collections::HashMap;
+
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -16,39 +20,49 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Every part reads what the one before it left: thread, head, then the rest.
+/// Every part reads what the one before it left: threads, heads (each in one order everywhere), then the rest.
 pub const ACCEPT: Sql = Sql::each(
     concat!(
-        "WITH thread AS (
-         INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-         ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = $5 RETURNING id
+        "WITH work AS MATERIALIZED (
+         SELECT * FROM json_to_recordset($1::JSON) AS w (thread UUID, owner TEXT, name TEXT, listed BOOLEAN, now BIGINT,
+             run UUID, external_id TEXT, kind TEXT, lane TEXT, priority BIGINT, score BIGINT, queue_deadline BIGINT, run_left BIGINT,
+             policy TEXT, agent_id TEXT, model TEXT, input TEXT, input_hash TEXT, trace TEXT, watcher TEXT, said JSON,
+             event TEXT, data TEXT)
+     ), thread AS (
+         INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at)
+         SELECT thread, owner, name, listed, now, now FROM work ORDER BY owner, name
+         ON CONFLICT (owner, external_id) DO UPDATE SET updated_at = EXCLUDED.updated_at RETURNING id, owner, external_id
+     ), named AS (
+         SELECT t.id AS thread_id, w.* FROM work w JOIN thread t ON t.owner = w.owner AND t.external_id = w.name
      ), head AS (
          INSERT INTO thread_heads (thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id)
-         SELECT id, 1, 1, $6::BIGINT, 1, $7::UUID FROM thread
+         SELECT thread_id, 1, 1, json_array_length(said), 1, run FROM named ORDER BY thread_id
          ON CONFLICT (thread_id) DO UPDATE SET last_seq = thread_heads.last_seq + 1,
-             last_message_seq = thread_heads.last_message_seq + $6::BIGINT, last_order = thread_heads.last_order + 1,
-             head_run_id = COALESCE(thread_heads.head_run_id, $7::UUID)
+             last_message_seq = thread_heads.last_message_seq + EXCLUDED.last_message_seq,
+             last_order = thread_heads.last_order + 1, head_run_id = COALESCE(thread_heads.head_run_id, EXCLUDED.head_run_id)
          RETURNING thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id
-     ), run AS (
+     ), placed AS (
+         SELECT n.*, h.last_seq, h.first_seq, h.last_message_seq, h.last_order, h.head_run_id
+         FROM named n JOIN head h ON h.thread_id = n.thread_id
+     ), accepted AS (
          INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score,
              hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, agent_id, model, input, input_hash,
              trace, watcher, created_at)
-         SELECT $7::UUID, $2::TEXT, thread_id, $8::TEXT, $9::TEXT, $10::TEXT, 'queued', head_run_id = $7::UUID, last_order,
-             $11::BIGINT, $12::BIGINT, $5::BIGINT, 0, 0, 0, 0, $13::BIGINT, $14::BIGINT, $15::TEXT, $16::TEXT, $17::TEXT, $18::TEXT,
-             $19::TEXT, $20::TEXT, $24::TEXT, $5::BIGINT FROM head
+         SELECT run, owner, thread_id, external_id, kind, lane, 'queued', head_run_id = run, last_order, priority, score,
+             now, 0, 0, 0, 0, queue_deadline, run_left, policy, agent_id, model, input, input_hash, trace, watcher, now FROM placed
      ), said AS (
          INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
-         SELECT head.thread_id, head.last_message_seq - m.later, m.id, $7::UUID, m.role, m.body, $5::BIGINT
-         FROM head, json_to_recordset($21::JSON) AS m (later BIGINT, id TEXT, role TEXT, body TEXT)
+         SELECT w.thread_id, w.last_message_seq - m.later, m.id, w.run, m.role, m.body, w.now
+         FROM placed w, json_to_recordset(w.said) AS m (later BIGINT, id TEXT, role TEXT, body TEXT)
          WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.id
-             LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = head.thread_id AND ",
+             LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = w.thread_id AND ",
         inherited!("p"),
         ") ON CONFLICT (thread_id, id) DO NOTHING
      ), told AS (
          INSERT INTO run_events (thread_id, seq, run_id, fence, kind, data, created_at)
-         SELECT thread_id, last_seq, $7::UUID, 0, $22::TEXT, $23::TEXT, $5::BIGINT FROM head
+         SELECT thread_id, last_seq, run, 0, event, data, now FROM placed
      )
-     SELECT thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id FROM head"
+     SELECT run, thread_id, last_seq, first_seq, last_message_seq, last_order, head_run_id FROM placed"
     ),
     concat!(
         "INSERT INTO threads (id, owner, external_id, listed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
@@ -114,15 +128,16 @@ impl FromRow for Placed {
     }
 }
 
-/// `DUPLICATE` when the owner has a run of that name: then nothing was written.
+fn said<'a>(messages: &'a [NewMessage]) -> Result<Vec<Said<'a>>> {
+    let said = |(later, m): (usize, &'a NewMessage)| {
+        Ok(Said { later, id: &m.id, role: m.role.as_str(), body: serde_json::to_string(&m.body)? })
+    };
+    messages.iter().rev().enumerate().map(said).collect()
+}
+
+/// On SQLite. `DUPLICATE` when the owner has a run of that name: then nothing was written.
 pub async fn accept(db: &Db, plain: Plain<'_>) -> Result<Placed> {
     let Plain { run, thread, listed, messages, event } = plain;
-    let said = messages
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(later, m)| Ok(Said { later, id: &m.id, role: m.role.as_str(), body: serde_json::to_string(&m.body)? }));
-    let said = said.collect::<Result<Vec<_>>>()?;
     let statement = query(ACCEPT)
         .bind(run.thread_id)
         .bind(run.owner)
@@ -144,10 +159,48 @@ pub async fn accept(db: &Db, plain: Plain<'_>) -> Result<Placed> {
         .bind(run.input)
         .bind(run.input_hash)
         .bind(run.trace)
-        .bind_json(&said)?
+        .bind_json(&said(messages)?)?
         .bind(event.0)
         .bind(event.1)
         .bind(run.watcher.map(Watcher::as_str));
     let placed = statement.write(db, Class::Request).await?.into_iter().next();
     placed.ok_or_else(|| Error::internal("an accept answered nothing"))
+}
+
+/// A run as Postgres is given it: one object of the statement's list.
+pub struct Line {
+    pub run: Uuid,
+    /// The owner, and their name of the thread.
+    pub thread: (String, String),
+    json: String,
+}
+
+impl Line {
+    pub fn new(plain: &Plain<'_>) -> Result<Self> {
+        let run = &plain.run;
+        let json = serde_json::to_string(&json!({
+            "thread": run.thread_id, "owner": run.owner, "name": plain.thread, "listed": plain.listed, "now": run.created_at,
+            "run": run.id, "external_id": run.external_id, "kind": run.kind.as_str(), "lane": run.lane.as_str(),
+            "priority": run.priority, "score": run.dispatch_score, "queue_deadline": run.queue_deadline, "run_left": run.run_left,
+            "policy": serde_json::to_string(&run.policy)?, "agent_id": run.agent_id, "model": run.model, "input": run.input,
+            "input_hash": run.input_hash, "trace": run.trace, "watcher": run.watcher.map(Watcher::as_str),
+            "said": said(plain.messages)?, "event": plain.event.0, "data": plain.event.1,
+        }))?;
+        Ok(Self { run: run.id, thread: (run.owner.clone(), plain.thread.to_owned()), json })
+    }
+}
+
+struct PlacedRun(Uuid, Placed);
+
+impl FromRow for PlacedRun {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self(row.get("run")?, Placed::from_row(row)?))
+    }
+}
+
+/// On Postgres: all of them or, when it fails, none. No two may be of one thread. `DUPLICATE` when there is a run of one's name.
+pub async fn accept_all(db: &Db, lines: &[Line]) -> Result<HashMap<Uuid, Placed>> {
+    let list: Vec<_> = lines.iter().map(|line| line.json.as_str()).collect();
+    let placed = query(ACCEPT).bind(format!("[{}]", list.join(","))).write::<PlacedRun>(db, Class::Request).await?;
+    Ok(placed.into_iter().map(|PlacedRun(run, placed)| (run, placed)).collect())
 }

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use runmill_shared::{
     domain::{
         agent::{Budget, Definition, NewAgent, Status},
@@ -94,14 +96,20 @@ async fn an_owner_has_one_main_agent() {
         let (a, b, other) =
             (stored(&w, &owner(), &new("a")).await, stored(&w, &owner(), &new("b")).await, Owner::of_row("other"));
         let theirs = stored(&w, &other, &new("c")).await;
-        assert!(agents::main(&w.app.db, &owner()).await.unwrap().is_none(), "{}", w.name);
+        let (me, db) = (owner(), &w.app.db);
+        let both = HashSet::from([me.as_str(), other.as_str()]);
+        let main = async |of: &HashSet<&str>| -> HashSet<(String, Uuid)> {
+            agents::main(db, of).await.unwrap().into_iter().map(|agent| (agent.owner, agent.id)).collect()
+        };
+        assert_eq!(main(&both).await, HashSet::new(), "{}", w.name);
         for (id, of) in [(a, owner()), (theirs, other.clone()), (b, owner()), (b, owner())] {
             let mut tx = w.tx().await;
             agents::promote(&mut tx, id, &of, w.app.clock.now()).await.unwrap();
             tx.commit().await.unwrap();
         }
-        assert_eq!(agents::main(&w.app.db, &owner()).await.unwrap().unwrap().id, b);
-        assert_eq!(agents::main(&w.app.db, &other).await.unwrap().unwrap().id, theirs);
+        let (mine, others) = ((me.as_str().to_owned(), b), ("other".to_owned(), theirs));
+        assert_eq!(main(&both).await, HashSet::from([mine, others.clone()]));
+        assert_eq!(main(&HashSet::from(["other", "nobody"])).await, HashSet::from([others]));
         assert_eq!(w.count("agents WHERE is_main").await, 2);
     }
 }

@@ -1,0 +1,198 @@
+//! Many callers, one statement: what is asked for while a statement is on its way goes out together with the next one. Alone, a caller
+//! goes at once.
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::Hash,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{Error, Result},
+    tasks,
+};
+
+/// What can be asked for together.
+#[async_trait]
+pub trait Together: Send + Sync + 'static {
+    type Item: Send + Sync + 'static;
+    type Answer: Send + 'static;
+    type Key: Eq + Hash + Send;
+
+    /// Two items of one key are never asked for together, and keep their order.
+    fn key(item: &Self::Item) -> Option<Self::Key>;
+
+    /// One answer an item, in their order.
+    async fn ask(&self, items: &[Self::Item]) -> Vec<Result<Self::Answer>>;
+}
+
+pub struct Group<T: Together>(Arc<Inner<T>>);
+
+impl<T: Together> Clone for Group<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<T: Together> {
+    together: T,
+    /// So many are on their way at once, each with at most `most` items.
+    at_once: usize,
+    most: usize,
+    state: Mutex<State<T>>,
+}
+
+struct State<T: Together> {
+    waiting: VecDeque<Waiting<T>>,
+    on_their_way: usize,
+}
+
+struct Waiting<T: Together> {
+    item: T::Item,
+    answer: oneshot::Sender<Result<T::Answer>>,
+}
+
+impl<T: Together> Group<T> {
+    pub fn new(together: T, at_once: usize, most: usize) -> Self {
+        let state = Mutex::new(State { waiting: VecDeque::new(), on_their_way: 0 });
+        Self(Arc::new(Inner { together, at_once, most, state }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked for before this call began has no part in its answer. Who gives up waiting has asked all the same.
+    pub async fn ask(&self, item: T::Item) -> Result<T::Answer> {
+        let (answer, answered) = oneshot::channel();
+        if self.enter(Waiting { item, answer }) {
+            tasks::spawn("a group", self.clone().go());
+        }
+        answered.await.map_err(|_| Error::internal("a group ended without an answer"))?
+    }
+
+    /// Whether one more may be on its way.
+    fn enter(&self, waiting: Waiting<T>) -> bool {
+        let mut state = self.lock();
+        state.waiting.push_back(waiting);
+        let more = state.on_their_way < self.0.at_once;
+        state.on_their_way += usize::from(more);
+        more
+    }
+
+    async fn go(self) {
+        while let Some(next) = self.next() {
+            let (items, callers): (Vec<_>, Vec<_>) = next.into_iter().map(|w| (w.item, w.answer)).unzip();
+            // A panic leaves its callers without an answer, and not those that come after them.
+            let answers = AssertUnwindSafe(self.0.together.ask(&items)).catch_unwind().await.unwrap_or_default();
+            for (caller, answer) in callers.into_iter().zip(answers) {
+                caller.send(answer).ok();
+            }
+        }
+    }
+
+    /// Those that can go together; none is left behind by the one that finds nobody waiting.
+    fn next(&self) -> Option<Vec<Waiting<T>>> {
+        let mut state = self.lock();
+        let (mut next, mut later, mut keys) = (Vec::new(), VecDeque::new(), HashSet::new());
+        while next.len() < self.0.most
+            && let Some(waiting) = state.waiting.pop_front()
+        {
+            let alone = T::key(&waiting.item).is_none_or(|key| keys.insert(key));
+            if alone { next.push(waiting) } else { later.push_back(waiting) }
+        }
+        later.append(&mut state.waiting);
+        state.waiting = later;
+        if next.is_empty() {
+            state.on_their_way -= 1;
+            return None;
+        }
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Doubles numbers; tens share a key, 13 panics, and everything waits for the gate.
+    #[derive(Clone)]
+    struct Doubling {
+        gate: Arc<Semaphore>,
+        groups: Arc<Mutex<Vec<Vec<u32>>>>,
+    }
+
+    #[async_trait]
+    impl Together for Doubling {
+        type Item = u32;
+        type Answer = u32;
+        type Key = u32;
+
+        fn key(item: &u32) -> Option<u32> {
+            (item % 10 == 0).then_some(0)
+        }
+
+        async fn ask(&self, items: &[u32]) -> Vec<Result<u32>> {
+            self.groups.lock().unwrap().push(items.to_vec());
+            self.gate.acquire().await.unwrap().forget();
+            assert!(!items.contains(&13));
+            items.iter().map(|n| Ok(n * 2)).collect()
+        }
+    }
+
+    fn doubling(at_once: usize, most: usize) -> (Group<Doubling>, Doubling) {
+        let together = Doubling { gate: Arc::new(Semaphore::new(0)), groups: Arc::default() };
+        (Group::new(together.clone(), at_once, most), together)
+    }
+
+    /// Asks for each in turn, and opens the gate once all wait.
+    async fn asked(group: &Group<Doubling>, together: &Doubling, items: &[u32]) -> Vec<Result<u32>> {
+        let all = join_all(items.iter().map(|n| group.ask(*n)));
+        let open = async {
+            while group.lock().waiting.len() + together.groups.lock().unwrap().iter().map(Vec::len).sum::<usize>() < items.len() {
+                tokio::task::yield_now().await;
+            }
+            together.gate.add_permits(items.len());
+        };
+        tokio::join!(all, open).0
+    }
+
+    #[tokio::test]
+    async fn those_that_wait_go_together_in_their_order() {
+        let (group, together) = doubling(1, 3);
+        let answers = asked(&group, &together, &[1, 2, 3, 4, 5]).await;
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [2, 4, 6, 8, 10]);
+        let groups = together.groups.lock().unwrap().clone();
+        assert!(groups.iter().all(|g| g.len() <= 3) && groups.len() < 5, "{groups:?}");
+        assert_eq!(groups.concat(), [1, 2, 3, 4, 5]);
+        assert_eq!(group.lock().on_their_way, 0);
+    }
+
+    #[tokio::test]
+    async fn two_of_one_key_never_go_together() {
+        let (group, together) = doubling(1, 10);
+        asked(&group, &together, &[1, 10, 2, 20, 3, 30]).await;
+        let groups = together.groups.lock().unwrap().clone();
+        assert!(groups.iter().all(|g| g.iter().filter(|n| *n % 10 == 0).count() <= 1), "{groups:?}");
+        let tens: Vec<_> = groups.concat().into_iter().filter(|n| n % 10 == 0).collect();
+        assert_eq!(tens, [10, 20, 30]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_answers_its_own_callers_only() {
+        let (group, together) = doubling(1, 1);
+        let answers = asked(&group, &together, &[13, 4]).await;
+        assert!(answers[0].is_err());
+        assert_eq!(*answers[1].as_ref().unwrap(), 8);
+        assert_eq!(asked(&group, &together, &[13]).await.len(), 1);
+        together.gate.add_permits(1);
+        assert_eq!(group.ask(5).await.unwrap(), 10);
+    }
+}

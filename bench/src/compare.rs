@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 use runmill_testkit::model_server::ModelServer;
-use tokio::time::timeout;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 use self::{figures::Table, model::Tally, peer::Peer};
 use crate::system::Services;
@@ -76,10 +79,12 @@ pub async fn run(mut args: Args) -> Result<()> {
         }
         None => true,
     });
+    let mut asked_to_end = signal(SignalKind::terminate())?;
     tokio::select! {
         outcome = compare(&world, &args, &mut table) => outcome?,
         // What was started ends with what is dropped here.
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = asked_to_end.recv() => anyhow::bail!("told to end"),
     }
     table.print();
     Ok(())

@@ -20,6 +20,8 @@ const BESIDE: usize = 10;
 const RUNS: usize = 5;
 const LOOK: Duration = Duration::from_millis(50);
 const BEGIN_LIMIT: Duration = Duration::from_secs(60);
+/// Between the first run's last call and the last one's.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// What became of the runs of one kill.
 struct Outcome {
@@ -73,18 +75,28 @@ async fn ready(world: &World, peer: Peer, name: &str) -> Result<Installation> {
     Ok(installation)
 }
 
+/// Waits until all runs are in their last call. A peer that begins them slowly is not waited for until the first of them has ended.
+async fn in_the_middle(world: &World, installation: &Installation, prefix: &str) -> Result<()> {
+    let begin = Instant::now();
+    while world.tally.at_last_call(prefix) == 0 {
+        ensure!(begin.elapsed() < BEGIN_LIMIT, "the runs do not begin\n{}", installation.log_tail());
+        sleep(LOOK).await;
+    }
+    let first = Instant::now();
+    while world.tally.at_last_call(prefix) < RUNS && first.elapsed() < SPREAD {
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 async fn kill(world: &World, mut installation: Installation, n: usize, bound: Duration) -> Result<Outcome> {
     let prefix = format!("kill-{n}-run-");
     for run in 0..RUNS {
         installation.accept(Shape::Steps, &format!("{prefix}{run}")).await?;
     }
-    let begin = Instant::now();
-    while world.tally.at_last_call(&prefix) < RUNS {
-        ensure!(begin.elapsed() < BEGIN_LIMIT, "the runs do not begin\n{}", installation.log_tail());
-        sleep(LOOK).await;
-    }
-    // Every phase of the two seconds, but for their end.
-    sleep(Duration::from_millis(80 * (n as u64 % 20))).await;
+    in_the_middle(world, &installation, &prefix).await?;
+    // Many phases of the two seconds, but for their end.
+    sleep(Duration::from_millis(40 * (n as u64 % 20))).await;
     let before = installation.store.ended().await?.all();
     installation.crash_worker().context("killing the worker")?;
     let killed = Instant::now();

@@ -100,3 +100,45 @@ fn respond(request: &Request, tally: &Tally) -> Reply {
     let tally = tally.clone();
     reply.then(move || tally.change(&call, |calls| calls.finished += 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(tally: &Tally, run: &str, step: usize, finished: bool) {
+        tally.change(&(run.to_owned(), step), |calls| {
+            calls.begun += 1;
+            calls.finished += usize::from(finished);
+        });
+    }
+
+    #[test]
+    fn a_call_that_is_answered_twice_is_doubled_and_one_that_was_broken_off_is_not() {
+        let tally = Tally::default();
+        for (run, step, finished) in [
+            ("kill-1", 0, true),
+            ("kill-1", 1, false),
+            ("kill-1", 1, true),
+            ("kill-2", 0, true),
+            ("kill-2", 0, true),
+            ("other", 0, true),
+        ] {
+            ask(&tally, run, step, finished);
+        }
+        assert_eq!(tally.doubled("kill-"), 1);
+        assert_eq!(tally.doubled("kill-1"), 0);
+        assert_eq!(tally.calls("kill-"), (5, 4));
+        assert_eq!(tally.at_last_call("kill-"), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_read_to_its_end_is_told_as_finished() {
+        let (server, tally) = start().await.unwrap();
+        let client = reqwest::Client::new();
+        let body = json!({ "stream": true, "messages": [{ "role": "user", "content": Shape::Quick.message("one") }] });
+        let answer = client.post(format!("{}/chat/completions", server.base_url())).json(&body).send().await.unwrap();
+        assert!(answer.text().await.unwrap().ends_with("[DONE]\n\n"));
+        server.until(|counts| counts.finished == 1).await.unwrap();
+        assert_eq!(tally.calls("one"), (1, 1));
+    }
+}

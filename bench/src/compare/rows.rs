@@ -62,7 +62,8 @@ pub async fn turn(world: &World, peer: Peer, round: usize, wanted: &[Phase]) -> 
         if all < before {
             // What is left of them would disturb what comes next.
             installation = Installation::start(peer, &world.services, &world.model.base_url()).await?;
-            before = 0;
+            installation.accept(Shape::Quick, &name("start-1")).await?;
+            before = ended(&mut installation, 1, PATIENCE).await?;
         }
     }
     if wanted.contains(&Phase::Crowd) {

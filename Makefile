@@ -1,7 +1,7 @@
 CARGO ?= cargo
 export CARGO
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench chaos clean-data
+.PHONY: help run test lint fmt bench compare chaos clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ bench: ## Release build, then every benchmark, each beside its baseline
 	@scripts/bench-python.sh
 	@$(CARGO) build --release -p runmill -p runmill-bench
 	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run --release -p runmill-bench -- $(ARGS)
+
+compare: ## The same work on Runmill and on Agno AgentOS, Celery, BullMQ and stock apalis-redis, in turn: ARGS="--peers agno --rounds 1"
+	@scripts/setup.sh test
+	@scripts/compare-peers.sh
+	@$(CARGO) build --release -p runmill -p runmill-bench
+	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run --release -p runmill-bench -- compare $(ARGS)
 
 MINUTES ?= 3
 chaos: ## Break a whole installation under load for MINUTES=3, by a plan of SEED=…, and check every promise

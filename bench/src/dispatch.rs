@@ -141,7 +141,7 @@ fn quantile(values: &[f64], q: f64) -> f64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing here has a span to keep, and each way hands its task's end to `measure`")]
-fn spawn<F>(work: F) -> JoinHandle<F::Output>
+pub fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {

@@ -30,6 +30,12 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+/// As a form of a web page is sent. Its text is put in as it is.
+pub fn post_form(path: &str, form: &str) -> Vec<u8> {
+    let (length, kind) = (form.len(), "application/x-www-form-urlencoded");
+    format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{form}").into_bytes()
+}
+
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
@@ -37,7 +43,7 @@ impl Connection {
         Ok(Self { stream: BufReader::with_capacity(4096, stream), line: Vec::new(), body: Vec::new() })
     }
 
-    /// Sends a request of `get` or `post` and answers the body of a 200; everything else is an error.
+    /// Sends a request of `get` or `post` and answers the body of a 2xx; everything else is an error.
     pub async fn send(&mut self, request: &[u8]) -> Result<&[u8]> {
         self.stream.get_mut().write_all(request).await?;
         let head = self.head().await?;
@@ -49,7 +55,7 @@ impl Connection {
             }
             None => while self.chunk().await? {},
         }
-        ensure!(head.status == 200, "answered {}: {}", head.status, String::from_utf8_lossy(&self.body));
+        ensure!((200..300).contains(&head.status), "answered {}: {}", head.status, String::from_utf8_lossy(&self.body));
         Ok(&self.body)
     }
 
@@ -62,6 +68,17 @@ impl Connection {
             204 => Ok(None),
             status => bail!("a stream answered {status}"),
         }
+    }
+
+    /// Sends a request and waits until the stream that answers it has said this.
+    pub async fn until(mut self, request: &[u8], said: &str) -> Result<()> {
+        self.stream.get_mut().write_all(request).await?;
+        let head = self.head().await?;
+        ensure!(head.status == 200 && head.length.is_none(), "a stream answered {}", head.status);
+        while !self.body.windows(said.len()).any(|window| window == said.as_bytes()) {
+            ensure!(self.chunk().await?, "the stream ended without {said}");
+        }
+        Ok(())
     }
 
     async fn line(&mut self) -> Result<&str> {

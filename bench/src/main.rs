@@ -2,6 +2,7 @@
 //! loopback, in processes and databases of their own.
 mod accept;
 mod agents;
+mod compare;
 mod dispatch;
 mod events;
 mod floor;
@@ -29,7 +30,7 @@ struct Args {
     bench: Option<Bench>,
 }
 
-#[derive(Subcommand, Clone, Copy)]
+#[derive(Subcommand, Clone)]
 enum Bench {
     /// POST /runs to its answer: rates and latencies, beside one INSERT and COMMIT behind the same HTTP server (the baseline)
     Accept,
@@ -47,6 +48,14 @@ enum Bench {
     Waiting,
     /// Ready hint to running handler: raw Redis, ours on Redis and in memory, stock apalis-redis (the baseline)
     Dispatch,
+    /// The same work on Runmill and on what people would pick in its place, in turn; `make compare` installs those first
+    Compare(compare::Args),
+    /// The front of the stock apalis-redis that is compared with
+    #[command(hide = true)]
+    ApalisFront(compare::apalis::Args),
+    /// Its worker
+    #[command(hide = true)]
+    ApalisWorker(compare::apalis::Args),
     /// The baseline's server
     #[command(hide = true)]
     Floor {
@@ -62,6 +71,9 @@ const ALL: [Bench; 8] =
 async fn main() -> Result<()> {
     match Args::parse().bench {
         Some(Bench::Floor { listen }) => floor::serve(listen).await,
+        Some(Bench::Compare(args)) => compare::run(args).await,
+        Some(Bench::ApalisFront(args)) => compare::apalis::front(args).await,
+        Some(Bench::ApalisWorker(args)) => compare::apalis::worker(args).await,
         Some(bench) => measure(&[bench]).await,
         None => measure(&ALL).await,
     }
@@ -82,7 +94,7 @@ async fn measure(all: &[Bench]) -> Result<()> {
             Bench::Readers => readers::run(&services).await?,
             Bench::Waiting => waiting::run(&services).await?,
             Bench::Dispatch => dispatch::run().await?,
-            Bench::Floor { .. } => {}
+            Bench::Compare(_) | Bench::ApalisFront(_) | Bench::ApalisWorker(_) | Bench::Floor { .. } => {}
         }
     }
     Ok(())

@@ -20,10 +20,11 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { now: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
+/// A second in `/proc`, whatever the kernel's own tick is.
+pub const TICKS: f64 = 100.0;
+
 /// Seconds of processor time that a process has had.
 pub fn cpu(pid: u32) -> Result<f64> {
-    /// A second in `/proc`, whatever the kernel's own tick is.
-    const TICKS: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in parentheses, may have spaces.
     let fields: Vec<_> = stat.rsplit(')').next().context("no process name")?.split_whitespace().collect();

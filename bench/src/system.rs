@@ -50,6 +50,8 @@ impl Services {
 pub struct System {
     pub processes: Vec<Runmill>,
     pub address: SocketAddr,
+    /// The URL of its Postgres, or the path of its SQLite file.
+    pub database: String,
     // After the processes that use it.
     _dir: TempDir,
 }
@@ -59,7 +61,8 @@ impl System {
     pub async fn embedded(settings: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let process = start(&dir, "dev", "dev", settings).await?;
-        Ok(Self { address: process.platform, processes: vec![process], _dir: dir })
+        let database = dir.path().join("data/runmill.db").to_string_lossy().into_owned();
+        Ok(Self { address: process.platform, processes: vec![process], database, _dir: dir })
     }
 
     /// `runmill api`, and `runmill worker` so many times, on Postgres and Redis.
@@ -78,7 +81,7 @@ impl System {
         for n in 0..workers {
             processes.push(start(&dir, "worker", &format!("worker-{n}"), &settings).await?);
         }
-        Ok(Self { address: processes[0].platform, processes, _dir: dir })
+        Ok(Self { address: processes[0].platform, processes, database, _dir: dir })
     }
 
     /// Seconds of processor time of all its processes.

@@ -47,6 +47,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Of the server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A connection of the test's own, for what the code under test does not say.
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(START_LIMIT));

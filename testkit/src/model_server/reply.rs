@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,16 @@ pub(super) enum Step {
     Cut,
 }
 
+/// Who is told that an answer was given.
+#[derive(Clone)]
+pub(super) struct Told(pub Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
 /// A scripted answer. It streams word by word; a request without `stream` gets the same answer whole.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -32,6 +42,7 @@ pub struct Reply {
     pub(super) delay: Option<Duration>,
     pub(super) usage: (u64, u64),
     pub(super) steps: Vec<Step>,
+    pub(super) told: Option<Told>,
 }
 
 fn words(text: &str) -> Vec<Step> {
@@ -41,7 +52,7 @@ fn words(text: &str) -> Vec<Step> {
 impl Reply {
     fn new(steps: Vec<Step>) -> Self {
         let tokens = u64::try_from(steps.len()).unwrap_or(u64::MAX);
-        Self { status: 200, retry_after: None, refusal: None, silence: None, delay: None, usage: (7, tokens), steps }
+        Self { status: 200, retry_after: None, refusal: None, silence: None, delay: None, usage: (7, tokens), steps, told: None }
     }
 
     fn ending(mut steps: Vec<Step>, finish: &'static str) -> Self {
@@ -149,6 +160,13 @@ impl Reply {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds.to_string());
+        self
+    }
+
+    /// Called when the answer was given to its scripted end: not when the client has left before.
+    #[must_use]
+    pub fn then(mut self, told: impl Fn() + Send + Sync + 'static) -> Self {
+        self.told = Some(Told(Arc::new(told)));
         self
     }
 

@@ -93,6 +93,10 @@ async fn whole(reply: &Reply, request: &Request) -> Result<Value, Value> {
     let mut message = Map::from_iter([("role".to_owned(), json!("assistant")), ("content".to_owned(), Value::Null)]);
     let mut finish = None;
     for step in &reply.steps {
+        // It takes as long as its stream would.
+        if let (Some(delay), false) = (reply.delay, matches!(step, Step::Hold(_) | Step::Cut)) {
+            tokio::time::sleep(delay).await;
+        }
         match step {
             Step::Delta(delta) => merge(&mut message, delta),
             Step::Finish(reason) => finish = Some(*reason),

@@ -61,6 +61,11 @@ impl PostgresServer {
         self.url_of("postgres")
     }
 
+    /// Of the server's first process; `None` when it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Makes an empty database; answers its URL.
     pub async fn database(&self, name: &str) -> Result<String> {
         let mut connection = self.connect().await?;

@@ -49,7 +49,7 @@ impl CronSchedule {
             [_, hours, _, _, _] | [_, _, hours, _, _, _] => hours,
             _ => return Err(problem("five or six fields are needed, or a name as @daily".to_owned())),
         };
-        // The parser takes `,` for a list of nothing, whose time it would look for second by second, through all the years that it knows.
+        // The parser takes `,` for a list of nothing; a time for it would be looked for, for minutes, in all the years that there are.
         if fields.iter().any(|field| field.split(',').any(str::is_empty)) {
             return Err(problem("a list has an empty place".to_owned()));
         }

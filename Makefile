@@ -1,7 +1,7 @@
 CARGO ?= cargo
 export CARGO
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench compare chaos clean-data
+.PHONY: help run test lint fmt bench compare chaos fuzz fuzz-api clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,10 +17,12 @@ test: lint ## Lints, then all tests, with a Postgres and a Redis of their own
 lint: ## Formatting and clippy, as CI wants them
 	@scripts/setup.sh test
 	@$(CARGO) fmt --all --check
+	@$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Format all code
 	@$(CARGO) fmt --all
+	@$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 bench: ## Release build, then every benchmark, each beside its baseline
 	@scripts/setup.sh test
@@ -39,6 +41,14 @@ chaos: ## Break a whole installation under load for MINUTES=3, by a plan of SEED
 	@scripts/setup.sh test
 	@$(CARGO) build -p runmill -p runmill-lab
 	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run -p runmill-lab -- chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: ## Throw hostile bytes at every parser, SECONDS_EACH=60 at each; ARGS="cron wav" names some
+	@scripts/setup.sh build
+	@scripts/fuzz.sh $(ARGS)
+
+fuzz-api: ## Ask a running API all that its OpenAPI documents allow and forbid: SEED=1, EXAMPLES=20, MINUTES=10 of all
+	@scripts/setup.sh build
+	@scripts/fuzz-api.sh $(ARGS)
 
 clean-data: ## Delete the data of `make run`: ./data
 	rm -rf data

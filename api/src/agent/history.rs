@@ -49,7 +49,7 @@ struct HistoryMessage {
     url: Option<String>,
     #[oai(skip_serializing_if_is_none)]
     ui_schema: Option<Value>,
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     tool_calls: Vec<ToolCallBody>,
     #[oai(skip_serializing_if_is_none)]
     tool_call_id: Option<String>,

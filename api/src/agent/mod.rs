@@ -15,7 +15,10 @@ use poem::{Endpoint, EndpointExt, Route};
 use poem_openapi::{Object, OpenApiService};
 use runmill_shared::App;
 
-use crate::http::error::{Dialect, Envelope, Failed, Refusal};
+use crate::http::{
+    document::Nullable,
+    error::{Dialect, Envelope, Failed, Refusal},
+};
 
 pub struct Agent;
 
@@ -45,7 +48,7 @@ type Apis = (
     transcribe::TranscribeApi,
 );
 
-fn service() -> OpenApiService<Apis, ()> {
+fn service() -> OpenApiService<Nullable<Apis>, ()> {
     let apis = (
         runs::RunsApi,
         events::EventsApi,
@@ -54,7 +57,7 @@ fn service() -> OpenApiService<Apis, ()> {
         attachments::AttachmentsApi,
         transcribe::TranscribeApi,
     );
-    OpenApiService::new(apis, "Runmill Agent API", env!("CARGO_PKG_VERSION")).server("/api/v1/agent")
+    OpenApiService::new(Nullable(apis), "Runmill Agent API", env!("CARGO_PKG_VERSION")).server("/api/v1/agent")
 }
 
 /// The OpenAPI document, as `/openapi.json` serves it.

@@ -87,7 +87,11 @@ pub async fn read_json(request: &Request, body: &mut RequestBody) -> Result<Valu
     parsed(&bytes)
 }
 
-fn parsed(bytes: &[u8]) -> Result<Value> {
+/// JSON without NUL characters.
+///
+/// # Errors
+/// `Malformed`, with the position.
+pub fn parsed(bytes: &[u8]) -> Result<Value> {
     let mut value = serde_json::from_slice(bytes).map_err(|e| Error::malformed(format!("the body is no JSON: {e}")))?;
     if bytes.windows(6).any(|w| w == br"\u0000") {
         without_nul(&mut value);

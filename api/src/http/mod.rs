@@ -2,6 +2,7 @@
 pub mod address;
 pub mod auth;
 pub mod body;
+pub mod document;
 pub mod error;
 pub mod live;
 mod observe;

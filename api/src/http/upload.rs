@@ -56,18 +56,30 @@ impl<T: Shape> Form<T> {
     async fn open(request: &Request, body: &mut RequestBody) -> Result<Self> {
         let app = request.data::<App>().ok_or_else(|| Error::internal("no App in the request's data"))?;
         let limit = T::limit(&app.config);
-        let boundary = request.header(header::CONTENT_TYPE).and_then(|t| multer::parse_boundary(t).ok());
-        let boundary = boundary.ok_or_else(|| Error::malformed("the body is no form; multipart/form-data is wanted"))?;
+        let content_type = request.header(header::CONTENT_TYPE).unwrap_or_default();
         let body = body.take().map_err(|e| Error::internal(e.to_string()))?;
-        let mut body = Shared(Arc::new(Mutex::new(body.into_bytes_stream().boxed())));
+        let mut form = Self::over(content_type, body.into_bytes_stream().boxed(), limit)?;
         let declared = request.header(header::CONTENT_LENGTH).and_then(|l| l.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limit + OVERHEAD) {
             // Whoever asks first is not sending yet.
             if request.header(header::EXPECT).is_none() {
-                drain(&mut body).await;
+                drain(&mut form.body).await;
             }
             return Err(too_large(limit));
         }
+        Ok(form)
+    }
+}
+
+impl<T> Form<T> {
+    /// What `body` brings, whose file may have `limit` bytes.
+    ///
+    /// # Errors
+    /// `Malformed` for a content type that is no form's.
+    pub fn over(content_type: &str, body: BoxStream<'static, io::Result<Bytes>>, limit: u64) -> Result<Self> {
+        let boundary = multer::parse_boundary(content_type)
+            .map_err(|_| Error::malformed("the body is no form; multipart/form-data is wanted"))?;
+        let body = Shared(Arc::new(Mutex::new(body)));
         let most = Constraints::new().size_limit(SizeLimit::new().whole_stream(limit + OVERHEAD));
         let multipart = Multipart::with_constraints(body.clone(), boundary, most);
         Ok(Self { multipart, body, limit, shape: PhantomData })

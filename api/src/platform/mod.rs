@@ -29,7 +29,10 @@ use poem::{Endpoint, EndpointExt, Route};
 use poem_openapi::{Object, OpenApi, OpenApiService};
 use runmill_shared::{App, FieldError, domain::tool::ToolDescriptor};
 
-use crate::http::error::{Dialect, Envelope, Failed, Refusal};
+use crate::http::{
+    document::Nullable,
+    error::{Dialect, Envelope, Failed, Refusal},
+};
 
 pub struct Platform;
 
@@ -48,7 +51,7 @@ pub struct ErrorBody {
     /// for people
     pub message: String,
     /// every bad field, when fields are what is wrong
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     pub details: Vec<Detail>,
 }
 
@@ -91,7 +94,7 @@ fn apis(builtin: &[ToolDescriptor]) -> impl OpenApi + 'static + use<> {
 }
 
 fn service(builtin: &[ToolDescriptor]) -> OpenApiService<impl OpenApi + 'static + use<>, ()> {
-    OpenApiService::new(apis(builtin), "Runmill Platform API", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new(Nullable(apis(builtin)), "Runmill Platform API", env!("CARGO_PKG_VERSION"))
 }
 
 /// The OpenAPI document, as `/openapi.json` serves it.

@@ -174,6 +174,10 @@ async fn bad_tasks_are_refused_with_all_that_is_wrong() {
             json!({ "title": " ", "key": "a b", "max_attempts": 0, "priority": 1_000_000_000, "depends_on": [Uuid::nil()] });
         let (status, refused) = bob.post("/tasks", bad).await;
         assert_eq!((status, named(&refused)), (422, vec!["title", "priority", "max_attempts", "key", "depends_on"]), "{refused}");
+        for priority in [i64::MIN, -1_000_001, 1_000_001, i64::MAX] {
+            let (status, refused) = bob.post("/tasks", json!({ "title": "t", "priority": priority })).await;
+            assert_eq!((status, named(&refused)), (422, vec!["priority"]), "{priority}: {refused}");
+        }
         let (status, refused) = bob.post("/tasks", json!({ "assignee": { "kind": "dog" } })).await;
         assert_eq!((status, named(&refused).len()), (422, 3), "{refused}");
         for (kind, error) in [("agent", "AGENT_NOT_FOUND"), ("user", "USER_NOT_FOUND")] {

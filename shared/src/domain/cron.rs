@@ -49,6 +49,10 @@ impl CronSchedule {
             [_, hours, _, _, _] | [_, _, hours, _, _, _] => hours,
             _ => return Err(problem("five or six fields are needed, or a name as @daily".to_owned())),
         };
+        // The parser takes `,` for a list of nothing; a time for it would be looked for, for minutes, in all the years that there are.
+        if fields.iter().any(|field| field.split(',').any(str::is_empty)) {
+            return Err(problem("a list has an empty place".to_owned()));
+        }
         let names_hours = !hours.contains(['*', '?']);
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(text).map_err(|e| problem(e.to_string()))?;
@@ -229,7 +233,20 @@ mod tests {
     #[test]
     fn what_never_comes_ends_and_what_is_no_pattern_says_so() {
         assert_eq!(times("0 0 30 2 *", "America/New_York", "2026-01-01T00:00:00Z", 1), Vec::<String>::new());
-        for bad in ["", "* * * *", "60 * * * *", "* * * * * * *", "@sometimes", "nonsense at all for us", "0 0 * * * 2026"] {
+        for bad in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * * * * * *",
+            "@sometimes",
+            "nonsense at all for us",
+            "0 0 * * * 2026",
+            "* , * * *",
+            "*/5 , * * * *",
+            "0, 1 * * *",
+            "0 ,1 * * *",
+            "0 0 1,,2 * *",
+        ] {
             assert_eq!(CronSchedule::parse(bad, "UTC").unwrap_err().fields[0].field, "cron", "{bad}");
         }
         assert_eq!(CronSchedule::parse("@daily", "Mars/Olympus").unwrap_err().fields[0].field, "timezone");

@@ -89,7 +89,7 @@ fn check_texts(bad: &mut Bad, title: &str, description: &str) {
 }
 
 fn check_numbers(bad: &mut Bad, priority: i64, max_attempts: i64) {
-    bad.unless(priority.abs() <= MAX_PRIORITY, "priority", format!("-{MAX_PRIORITY} to {MAX_PRIORITY}"));
+    bad.unless((-MAX_PRIORITY..=MAX_PRIORITY).contains(&priority), "priority", format!("-{MAX_PRIORITY} to {MAX_PRIORITY}"));
     bad.unless((1..=MAX_ATTEMPTS).contains(&max_attempts), "max_attempts", format!("1 to {MAX_ATTEMPTS}"));
 }
 

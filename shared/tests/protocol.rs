@@ -12,7 +12,7 @@
 //! | **wake** | not ended | `wake_seq`+1; waiting → queued, ready. An approval or tool result does it in its own transaction; a child's end through the outbox row, in another transaction than the one that wrote it |
 //! | **pause** | not ended, by its owner | gets a mark; queued and ready → waiting, held. A marked execution is held at its next checkpoint: it reads mark and `wake_seq` in one statement, and parks as held by them; a marked run that something else wakes does so again |
 //! | **resume** | marked | the mark goes, `wake_seq`+1; waiting as held → queued, ready. What waits for something else goes on waiting for it |
-//! | **expiry** | running, `lease_owner` is no live session | → queued with its old place, fence+1, crashes+1; failed above the limit. The question is asked of runs and not once of a session: a stale worker may claim after its session was swept |
+//! | **expiry** | running, `lease_owner` is no live session | → queued with its old place, fence+1, crashes+1; above the limit failed, in a transaction of its own. The question is asked of runs and not once of a session: a stale worker may claim after its session was swept |
 //! | **disown** | running, owned by my live session, executed by nobody here | → queued, fence+1: the answer to a claim that committed was lost |
 //! | **drain** | fence = mine and running | → queued with its old place, fence+1 |
 //! | **cancel** | not ended, by any process | → cancelled, fence+1; hands the thread on; children are reached through the outbox |
@@ -53,6 +53,7 @@ mod transitions;
 
 use std::time::Instant;
 
+use runmill_testkit::protocol;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use config::{Allow, Event, Kind, Plant, Protocol, Spec};
@@ -212,6 +213,28 @@ fn holding_a_family() {
     let protocol =
         Protocol::new(vec![parent(0), of(0, plain(1))], 1, 1).faults(1, &[Allow::Fail, Allow::Crash]).stops(2, &[Allow::Pause]);
     check("holding a family", protocol, 10_000, &[Event::Held, Event::HeldAtCheckpoint, Event::Resumed, Event::Parked]);
+}
+
+/// All moves of the table are made somewhere, and (a property of every search) no others. The SQL is compared with the same table.
+#[test]
+fn the_table_is_what_the_model_does() {
+    let anything = [
+        (vec![signal(0)], vec![Allow::Freeze, Allow::Retry, Allow::Fail], vec![Allow::Pause, Allow::Cancel, Allow::Drain]),
+        (vec![signal(0)], vec![Allow::Crash], vec![Allow::Pause, Allow::Deadline, Allow::Drain]),
+        (vec![parent(0), of(0, plain(1))], vec![Allow::Retry], vec![Allow::Pause]),
+        (vec![parent(0), of(0, plain(1))], vec![Allow::Freeze], vec![Allow::Pause]),
+        (vec![delayed(0), plain(0)], vec![Allow::Retry], vec![Allow::Pause, Allow::Cancel, Allow::Deadline]),
+    ];
+    let mut made = std::collections::HashSet::new();
+    for (runs, faults, stops) in anything {
+        let protocol = Protocol::new(runs, 2, 1).faults(2, &faults).stops(2, &stops).recorded();
+        let checker = protocol.checker().finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
+        checker.assert_properties();
+        println!("{} states", checker.unique_state_count());
+        made.extend(checker.model().changes.as_ref().unwrap().lock().unwrap().drain());
+    }
+    let missing: Vec<_> = protocol::table().difference(&made).collect();
+    assert!(missing.is_empty(), "{} of {} moves are never made: {missing:#?}", missing.len(), protocol::table().len());
 }
 
 #[test]

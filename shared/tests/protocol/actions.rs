@@ -1,7 +1,7 @@
 //! What can happen in a state: what the protocol does by itself, what users and operators do, and what goes wrong.
 use crate::config::{Allow, Kind, Plant, Protocol};
 use crate::state::{RunId, State, Status, View};
-use crate::transitions::Op;
+use crate::transitions::{CRASH_LIMIT, Op};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -10,6 +10,7 @@ pub enum Action {
     Deadline(RunId),
     Drain(usize),
     Pause(RunId),
+    Poison(RunId),
     Thaw(usize),
     ThawAndFence(usize),
 
@@ -151,6 +152,9 @@ impl Protocol {
         for (run, row) in state.runs.iter().enumerate() {
             if row.status == Status::Absent && self.runs[run].parent.is_none() {
                 actions.push(Action::Accept(run));
+            }
+            if row.status.live() && row.crashes > CRASH_LIMIT {
+                actions.push(Action::Poison(run));
             }
             if row.status.live() && state.stops > 0 {
                 if self.allows(Allow::Cancel) {

@@ -1,5 +1,9 @@
 //! A configuration of the model: the runs, how many workers, what may go wrong and how often.
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use runmill_testkit::protocol::Change;
 
 use crate::state::RunId;
 
@@ -96,13 +100,15 @@ pub struct Protocol {
     pub stops: u8,
     pub allow: Vec<Allow>,
     pub plant: Option<Plant>,
+    /// What the rows went through, where that is asked for: it costs time.
+    pub changes: Option<Mutex<HashSet<Change>>>,
     seen: [AtomicUsize; EVENTS],
 }
 
 impl Protocol {
     pub fn new(runs: Vec<Spec>, workers: usize, permits: usize) -> Self {
         let seen = std::array::from_fn(|_| AtomicUsize::new(0));
-        Self { runs, workers, permits, faults: 0, stops: 0, allow: Vec::new(), plant: None, seen }
+        Self { runs, workers, permits, faults: 0, stops: 0, allow: Vec::new(), plant: None, changes: None, seen }
     }
 
     pub fn faults(self, faults: u8, allow: &[Allow]) -> Self {
@@ -115,6 +121,16 @@ impl Protocol {
 
     pub fn plant(self, plant: Plant) -> Self {
         Self { plant: Some(plant), ..self }
+    }
+
+    pub fn recorded(self) -> Self {
+        Self { changes: Some(Mutex::default()), ..self }
+    }
+
+    pub fn made(&self, change: Change) {
+        if let Some(changes) = &self.changes {
+            changes.lock().unwrap_or_else(PoisonError::into_inner).insert(change);
+        }
     }
 
     pub fn planted(&self, plant: Plant) -> bool {

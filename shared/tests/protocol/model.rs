@@ -18,7 +18,14 @@ impl Protocol {
     fn apply(&self, state: &mut State, action: &Action) -> Class {
         use Action as A;
         match *action {
-            A::Accept(_) | A::Cancel(_) | A::Deadline(_) | A::Drain(_) | A::Pause(_) | A::Thaw(_) | A::ThawAndFence(_) => {
+            A::Accept(_)
+            | A::Cancel(_)
+            | A::Deadline(_)
+            | A::Drain(_)
+            | A::Pause(_)
+            | A::Poison(_)
+            | A::Thaw(_)
+            | A::ThawAndFence(_) => {
                 self.apply_environment(state, action);
                 Class::Environment
             }
@@ -58,6 +65,7 @@ impl Protocol {
                 }
             }
             Action::Pause(run) => self.pause(state, run),
+            Action::Poison(run) => self.poison(state, run),
             Action::Thaw(worker) => state.workers[worker].frozen = false,
             Action::ThawAndFence(worker) => self.new_session(state, worker),
             _ => {}
@@ -197,7 +205,7 @@ impl Model for Protocol {
         let mut next = last.clone();
         let class = self.apply(&mut next, &action);
         let stuck = class == Class::Progress && properties::measure(self, &next) <= properties::measure(self, last);
-        next.broken = if stuck { Some(Broken::Progress) } else { properties::broken(last, &next) };
+        next.broken = if stuck { Some(Broken::Progress) } else { properties::broken(self, last, &next) };
         (next != *last).then_some(next)
     }
 

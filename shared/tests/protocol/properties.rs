@@ -3,6 +3,7 @@ use stateright::Property;
 
 use crate::config::{Kind, Protocol};
 use crate::state::{Broken, State, Status};
+use runmill_testkit::protocol::Change;
 
 pub const ONE_WRITER: &str = "at most one live writer, and it owns the run";
 pub const DEAD_TOKENS: &str = "a fence dies with the claim that it came from";
@@ -139,10 +140,14 @@ fn hint_measure(state: &State) -> i32 {
 }
 
 /// The rule that a transition broke.
-pub fn broken(last: &State, next: &State) -> Option<Broken> {
+pub fn broken(model: &Protocol, last: &State, next: &State) -> Option<Broken> {
     for (old, new) in last.runs.iter().zip(&next.runs) {
-        if !old.status.may_become(new.status) {
-            return Some(Broken::Table);
+        if let Some(change) = new.row().and_then(|row| Change::between(old.row(), row)) {
+            model.made(change);
+            // A fault that is planted into the protocol makes moves that it does not have.
+            if model.plant.is_none() && !change.is_allowed() {
+                return Some(Broken::Table);
+            }
         }
         let fell = new.fence < old.fence || new.wake_seq < old.wake_seq || new.steps < old.steps;
         if fell || new.attempt < old.attempt || new.crashes < old.crashes {

@@ -1,4 +1,6 @@
 //! The state of the model: the database's rows, the queue's hints and what each worker believes.
+use runmill_shared::domain::run::RunState;
+use runmill_testkit::protocol::{Counts, Form, Row};
 
 pub type RunId = usize;
 
@@ -54,17 +56,17 @@ impl Status {
         matches!(self, Self::Queued | Self::Running | Self::Waiting)
     }
 
-    /// The transition table.
-    pub fn may_become(self, next: Self) -> bool {
-        use Status::{Absent, Cancelled, Failed, Queued, Running, Succeeded, Waiting};
-        match (self, next) {
-            (Absent, Queued) => true,                                 // accept
-            (Queued, Running | Waiting | Cancelled | Failed) => true, // claim, pause, cancel, deadline
-            (Running, Queued | Waiting) => true,                      // retry, expiry, drain, disown; park
-            (Running, Succeeded | Failed | Cancelled) => true,        // end, crash limit, deadline, cancel
-            (Waiting, Queued | Cancelled | Failed) => true,           // wake, resume, cancel, deadline
-            (from, to) => from == to,
-        }
+    /// `None`: there is no row.
+    fn stored(self) -> Option<RunState> {
+        Some(match self {
+            Self::Absent => return None,
+            Self::Queued => RunState::Queued,
+            Self::Running => RunState::Running,
+            Self::Waiting => RunState::Waiting,
+            Self::Succeeded => RunState::Succeeded,
+            Self::Failed => RunState::Failed,
+            Self::Cancelled => RunState::Cancelled,
+        })
     }
 }
 
@@ -99,6 +101,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// As the table of the protocol sees it.
+    pub fn row(&self) -> Option<Row> {
+        let (ready, owned, paused, held) = (self.ready, self.lease_owner.is_some(), self.paused, self.held);
+        let form = Form { state: self.status.stored()?, ready, owned, paused, held };
+        let [fence, wake_seq, attempt, crashes] = [self.fence, self.wake_seq, self.attempt, self.crashes].map(i64::from);
+        Some(Row { form, counts: Counts { fence, wake_seq, attempt, crashes } })
+    }
+
     pub const ABSENT: Self = Self {
         status: Status::Absent,
         ready: false,

@@ -82,6 +82,7 @@ impl Protocol {
             return;
         }
         row.status = Status::Running;
+        row.ready = false;
         row.lease_owner = Some(session);
         if !self.planted(Plant::FenceNeverRises) {
             row.fence += 1;
@@ -231,6 +232,7 @@ impl Protocol {
     fn take_back(&self, state: &mut State, run: RunId, raise: bool) -> bool {
         let row = &mut state.runs[run];
         row.status = Status::Queued;
+        row.ready = true;
         row.lease_owner = None;
         row.fence += u8::from(raise);
         self.push(state, run);
@@ -240,14 +242,15 @@ impl Protocol {
     /// The reconciler's statement for the runs of a lost lease.
     pub fn expire(&self, state: &mut State, run: RunId) {
         state.runs[run].crashes += 1;
-        if state.runs[run].crashes > CRASH_LIMIT {
-            self.count(Event::Poisoned);
-            self.settle(state, run, Status::Failed, false);
-        } else {
-            self.count(Event::Expired);
-            let raise = !self.planted(Plant::ExpiryKeepsFence) && !self.planted(Plant::FenceNeverRises);
-            self.take_back(state, run, raise);
-        }
+        self.count(Event::Expired);
+        let raise = !self.planted(Plant::ExpiryKeepsFence) && !self.planted(Plant::FenceNeverRises);
+        self.take_back(state, run, raise);
+    }
+
+    /// Its worker has died under it too often. A transaction of its own: who dies before it leaves a run that is tried once more.
+    pub fn poison(&self, state: &mut State, run: RunId) {
+        self.count(Event::Poisoned);
+        self.settle(state, run, Status::Failed, false);
     }
 
     /// A worker puts back a run that its live session owns and that it does not execute.

@@ -41,6 +41,7 @@ pub async fn campaign(seed: u64, length: Duration) -> Result<bool> {
     let evidence = Evidence { seen: &seen, ledger: &ledger, work: &work, faults: &happened, tool_calls: &tool_calls, hints };
     let wrong = check::check(&evidence);
     report::print(&seen, &ledger, &happened, &report::recoveries(&ledger, &happened, began_at));
+    println!("{} changes of rows and {} of statuses were replayed against the protocol.", work.moves.len(), work.statuses.len());
     for what in &wrong {
         println!("WRONG: {what}");
     }

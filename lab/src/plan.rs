@@ -106,18 +106,21 @@ impl fmt::Display for Server {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let which = match self {
+        let process = match self {
             Self::Kill { process, .. }
             | Self::Drain { process }
             | Self::Freeze { process, .. }
             | Self::Cut { process, .. }
-            | Self::Delay { process, .. } => match process {
-                Process::Api(n) | Process::Worker(n) => format!(" {n}"),
-            },
-            Self::Skew { worker, .. } => format!(" {worker}"),
-            _ => String::new(),
+            | Self::Delay { process, .. } => Some(*process),
+            Self::Skew { worker, .. } => Some(Process::Worker(*worker)),
+            _ => None,
         };
-        write!(f, "{}{which}", self.name())?;
+        let name = match process {
+            Some(Process::Api(n)) => self.name().replacen("api", &format!("api {n}"), 1),
+            Some(Process::Worker(n)) => self.name().replacen("worker", &format!("worker {n}"), 1),
+            None => self.name(),
+        };
+        f.write_str(&name)?;
         if let Self::Delay { by, .. } = self {
             write!(f, " by {} ms", by.as_millis())?;
         }

@@ -14,7 +14,7 @@ pub struct Form {
     pub owned: bool,
     /// Somebody wants it held.
     pub paused: bool,
-    /// It waits for being resumed, and for nothing else.
+    /// It waits for being resumed, and for nothing else: by the mark, or because the goal that it drives is held.
     pub held: bool,
 }
 
@@ -132,11 +132,11 @@ fn running(row: Form) -> Moves {
         (back, FENCE),                                                   // drain, disown
         (back, Counts { crashes: 1, ..FENCE }),                          // expiry
         (Form { ready: false, ..back }, Counts { attempt: 1, ..FENCE }), // retry
+        (Form { state: RunState::Waiting, held: true, ..free }, FENCE),  // its checkpoint has seen the mark, or its goal is held
         (Form { state: RunState::Waiting, ..free }, FENCE),              // park
         (ended(row, RunState::Succeeded), FENCE),
     ];
     if row.paused {
-        all.push((Form { state: RunState::Waiting, held: true, ..free }, FENCE));
         all.push((Form { paused: false, ..row }, WAKE));
     }
     all
@@ -145,7 +145,7 @@ fn running(row: Form) -> Moves {
 fn waiting(row: Form) -> Moves {
     let woken = Form { state: RunState::Queued, ready: true, held: false, ..row };
     let mut all = vec![(woken, WAKE)];
-    if row.held {
+    if row.held && row.paused {
         all.push((Form { paused: false, ..woken }, WAKE));
     } else if row.paused {
         all.push((Form { paused: false, ..row }, WAKE));
@@ -174,7 +174,7 @@ mod tests {
         for form in forms() {
             assert_eq!(form.owned, form.state == RunState::Running, "{form:?}");
             assert!(!form.ready || form.state == RunState::Queued, "{form:?}");
-            assert!(!form.held || form.state == RunState::Waiting && form.paused, "{form:?}");
+            assert!(!form.held || form.state == RunState::Waiting, "{form:?}");
         }
         let unknown = table().iter().find(|c| c.risen.fence == 0 && c.before.is_some_and(|b| b.owned) && !c.after.owned);
         assert_eq!(unknown, None, "whatever leaves running raises the fence");

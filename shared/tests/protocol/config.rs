@@ -12,10 +12,18 @@ use crate::state::RunId;
 pub enum Kind {
     /// Writes a step and ends.
     Plain,
-    /// Writes a request, parks until it is answered, ends.
+    /// Asks a person, parks until the question is answered or has expired, ends.
     Signal,
     /// Starts its children, parks until all have ended, ends.
     Parent,
+    /// As a parent; but it looks at its tasks, which are told of the ends of their runs by a notice.
+    Goal,
+}
+
+impl Kind {
+    pub fn has_children(self) -> bool {
+        matches!(self, Self::Parent | Self::Goal)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +50,10 @@ pub enum Allow {
     Drain,
     /// Somebody holds a run, and lets it go on later.
     Pause,
+    /// Somebody holds the goal that a run drives, and lets it go on later.
+    HoldGoal,
+    /// A question that nobody answers is shown to administrators, or expires.
+    Lapse,
 }
 
 /// Faults put into the protocol itself, to see that the properties can fail.
@@ -59,6 +71,12 @@ pub enum Plant {
     NoDisown,
     WaitInSlot,
     ResumeWithoutCount,
+    /// The task of a run that has ended is told, and its goal is not.
+    TaskWithoutWake,
+    /// The answer is stored, and its run is woken only if it waits already.
+    AnswerWithoutNotice,
+    /// A decision does not ask whether there is one.
+    AnswerTwice,
 }
 
 /// What must have happened somewhere in a search, so that a property does not hold for want of a case.
@@ -87,9 +105,17 @@ pub enum Event {
     /// It was resumed between the look and the park.
     HoldRefused,
     Resumed,
+    Answered,
+    Lapsed,
+    Escalated,
+    /// A question outlived by its run's end is closed.
+    Withdrawn,
+    TaskTold,
+    ParkedAsHeldGoal,
+    GoalLetGo,
 }
 
-const EVENTS: usize = Event::Resumed as usize + 1;
+const EVENTS: usize = Event::GoalLetGo as usize + 1;
 
 /// A configuration: the runs, how many workers, what may go wrong and how often.
 pub struct Protocol {

@@ -2,6 +2,8 @@
 use runmill_shared::domain::run::RunState;
 use runmill_testkit::protocol::{Counts, Form, Row};
 
+use crate::transitions::CRASH_LIMIT;
+
 pub type RunId = usize;
 
 /// A small set of runs.
@@ -96,8 +98,14 @@ pub struct Run {
     pub paused: bool,
     /// It waits for being resumed, and for nothing else.
     pub held: bool,
-    /// The approval or tool result that the run asked for has been stored.
-    pub signalled: bool,
+    /// What became of the question that the run has asked.
+    pub answer: Answer,
+    /// Administrators may decide it too.
+    pub escalated: bool,
+    /// The task that the run executes knows of its end.
+    pub told: bool,
+    /// The goal that the run drives is held.
+    pub goal_held: bool,
 }
 
 impl Run {
@@ -122,12 +130,39 @@ impl Run {
         steps: 0,
         paused: false,
         held: false,
-        signalled: false,
+        answer: Answer::None,
+        escalated: false,
+        told: false,
+        goal_held: false,
     };
 
     /// What the claim's compare-and-set asks for.
     pub fn claimable(&self) -> bool {
-        self.status == Status::Queued && self.ready
+        self.status == Status::Queued && self.ready && !self.condemned()
+    }
+
+    /// It has outlived too many workers, and is to fail. That somebody claims it before, because who was to fail it has died, is not
+    /// modelled: the states would have no end.
+    pub fn condemned(&self) -> bool {
+        self.crashes > CRASH_LIMIT
+    }
+}
+
+/// An approval, by its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    None,
+    Pending,
+    /// Nobody decided in time.
+    Expired,
+    /// Its run ended before.
+    Cancelled,
+    Resolved,
+}
+
+impl Answer {
+    pub fn decided(self) -> bool {
+        matches!(self, Self::Resolved | Self::Expired | Self::Cancelled)
     }
 }
 
@@ -144,6 +179,8 @@ pub enum View {
     Unknown,
     Blocked,
     Clear,
+    /// Its goal is held.
+    GoalHeld,
     /// It is to be held.
     Paused,
 }
@@ -182,6 +219,8 @@ impl Worker {
 pub enum Broken {
     Table,
     Counter,
+    /// A question was answered twice.
+    Answer,
     Progress,
 }
 
@@ -194,7 +233,9 @@ pub struct State {
     pub pushing: Set,
     /// The lane in Redis.
     pub hints: Set,
-    /// Outbox: ended children whose parent has not been woken yet.
+    /// Outbox: runs that are to be woken, because what they wait for has changed.
+    pub notices: Set,
+    /// Outbox: ended children whose parent has not been woken yet, or whose task does not know of it.
     pub wakes: Set,
     /// Outbox: children whose parent was cancelled, not cancelled themselves yet.
     pub cancels: Set,

@@ -247,12 +247,12 @@ fn a_goal_and_its_tasks() {
 
 #[test]
 fn a_goal_that_is_held_and_marked() {
-    let protocol = Protocol::new(vec![goal(0), of(0, plain(1))], 2, 1)
-        .faults(1, &[Allow::Freeze, Allow::Retry])
+    let protocol = Protocol::new(vec![goal(0), of(0, plain(1))], 1, 1)
+        .faults(1, &[Allow::Crash, Allow::Retry])
         .stops(2, &[Allow::Pause, Allow::HoldGoal]);
     let events =
         [Event::ParkedAsHeldGoal, Event::GoalLetGo, Event::Held, Event::HeldAtCheckpoint, Event::Resumed, Event::HoldRefused];
-    check("a goal that is held and marked", protocol, 20_000, &events);
+    check("a goal that is held and marked", protocol, 10_000, &events);
 }
 
 #[test]

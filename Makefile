@@ -38,7 +38,7 @@ compare: ## The same work on Runmill and on Agno AgentOS, Celery, BullMQ and sto
 
 MINUTES ?= 3
 chaos: ## Break a whole installation under load for MINUTES=3, by a plan of SEED=…, and check every promise
-	@scripts/setup.sh test
+	@scripts/setup.sh chaos
 	@$(CARGO) build -p runmill -p runmill-lab
 	@ulimit -n 8192 2>/dev/null || true; $(CARGO) run -p runmill-lab -- chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 

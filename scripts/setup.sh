@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what a build (`setup.sh build`) or the tests (`setup.sh test`) need is there. Installs what is missing where apt may
+# Makes sure that what a build (`setup.sh build`), the tests (`setup.sh test`) or the laboratory (`setup.sh chaos`) need is there. Installs what is missing where apt may
 # be used, else prints the one line to type and fails. Says nothing when nothing is missing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,13 +14,17 @@ has_redis() {
   [ "${version:-0}" -ge 7 ]
 }
 has_postgres() { "$here/postgres-bin.sh" >/dev/null; }
+may_install() { has apt-get && { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }; }; }
+# Where it cannot be installed, the laboratory does without.
+wants_faketime() { [ "$what" = chaos ] && may_install && ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; }
 
 missing() {
   has cmake || echo cmake
   has_compiler || echo g++
-  [ "$what" = test ] || return 0
+  [ "$what" != build ] || return 0
   has_redis || echo redis-server
   has_postgres || echo postgresql
+  ! wants_faketime || echo libfaketime
 }
 
 fail() {
@@ -61,7 +65,7 @@ brew_names() {
 }
 
 has "${CARGO:-cargo}" || fail "Rust is missing; install it with rustup, then open a new shell"
-if [ "$what" = test ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+if [ "$what" != build ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
   rustup component add rustfmt clippy >&2 || fail "type: rustup component add rustfmt clippy"
 fi
 

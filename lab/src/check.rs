@@ -1,5 +1,7 @@
 //! The checker: what must hold whatever was broken. It reads the whole history and the whole database, not a sample, and knows nothing
 //! of the product but its contract. A pure function: its own test plants bugs and sees each of them caught.
+mod moves;
+mod people;
 mod work;
 
 use std::{collections::HashMap, time::Duration};
@@ -13,7 +15,8 @@ use crate::{
     plan::Act,
 };
 
-pub use self::work::{Blob, FireRow, GoalRow, TaskRow, Work};
+pub use self::moves::{RunMove, StatusMove};
+pub use self::work::{ApprovalRow, Blob, FireRow, GoalRow, TaskRow, Work};
 
 /// After a fault has ended, the system may be at fault for this much longer: leases lapse, servers recover, pools reconnect.
 const AFTERMATH: Duration = Duration::from_secs(15);
@@ -56,6 +59,8 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<String> {
     for (key, calls) in evidence.tool_calls.iter().filter(|(_, calls)| **calls > 1) {
         wrong.push(format!("the tool call {key} was made {calls} times"));
     }
+    moves::check(evidence, &mut wrong);
+    people::check(evidence, &mut wrong);
     work::check(evidence, &mut wrong);
     wrong
 }
@@ -90,17 +95,16 @@ fn offers(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
 }
 
 fn outcome(ledger: &Ledger, name: &str, kind: Kind, run: &RunRow, wrong: &mut Vec<String>) {
-    if let Kind::Agent { calls } = kind {
-        let made = ledger.steps_of(run.id).filter(|step| step.key.starts_with("tool:")).count();
-        if made != calls {
-            wrong.push(format!("{name} has {made} tool calls in its journal, {calls} were asked for"));
-        }
-    }
-    let allowed: &[&str] = match kind {
-        Kind::Agent { .. } => &["succeeded"],
-        // The cancel may have come too late.
-        Kind::Cancelled => &["succeeded", "cancelled"],
+    // The cancel may have come too late.
+    let (allowed, calls): (&[&str], _) = match kind {
+        Kind::Agent { asks, calls } => (&["succeeded"], Some(asks + calls)),
+        Kind::Cancelled => (&["succeeded", "cancelled"], None),
+        Kind::Failing { calls } => (&["failed"], Some(calls)),
     };
+    let made = ledger.steps_of(run.id).filter(|step| step.key.starts_with("tool:")).count();
+    if let Some(calls) = calls.filter(|calls| *calls != made) {
+        wrong.push(format!("{name} has {made} tool calls in its journal, {calls} were asked for"));
+    }
     if !allowed.contains(&run.state.as_str()) {
         wrong.push(format!("{name} is {}: {}", run.state, run.error.as_deref().unwrap_or_default()));
     }
@@ -162,7 +166,8 @@ fn steps(ledger: &Ledger, run: &RunRow, events: &[&EventRow], wrong: &mut Vec<St
         if open > 0 {
             wrong.push(format!("{} succeeded with {open} steps open", run.external_id));
         }
-        let answers = ledger.steps_of(run.id).filter(|step| step.key.starts_with("model:")).count();
+        // What another try took over (fence 0) was told by the first.
+        let answers = ledger.steps_of(run.id).filter(|step| step.key.starts_with("model:") && step.fence > 0).count();
         let said = told.keys().filter(|(kind, _)| *kind == "message.finished").count();
         if run.kind == "agent" && answers != said {
             wrong.push(format!("{} journaled {answers} answers and told {said}", run.external_id));

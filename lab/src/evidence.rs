@@ -4,11 +4,15 @@ use runmill_shared::store::db::{Db, FromRow, Row, Sql, query};
 use runmill_testkit::s3_server::S3Server;
 use sha2::{Digest, Sha256};
 
-use crate::check::{Blob, FireRow, GoalRow, TaskRow, Work};
+use crate::{
+    check::{ApprovalRow, Blob, FireRow, GoalRow, TaskRow, Work},
+    moves,
+};
 
 const GOALS: Sql = Sql::both("SELECT id, thread_id, status FROM goals");
 const TASKS: Sql = Sql::both("SELECT id, goal_id, status FROM tasks");
 const FIRES: Sql = Sql::both("SELECT schedule_id, scheduled_for, status, run_id FROM schedule_fires");
+const APPROVALS: Sql = Sql::both("SELECT id, run_id, status FROM approvals");
 const ATTACHMENTS: Sql = Sql::both("SELECT path, sha256 FROM attachments");
 
 impl FromRow for GoalRow {
@@ -34,6 +38,12 @@ impl FromRow for FireRow {
     }
 }
 
+impl FromRow for ApprovalRow {
+    fn from_row(row: &Row) -> runmill_shared::Result<Self> {
+        Ok(Self { id: row.get("id")?, run_id: row.get("run_id")?, status: row.get("status")? })
+    }
+}
+
 impl FromRow for Blob {
     fn from_row(row: &Row) -> runmill_shared::Result<Self> {
         Ok(Self { path: row.get("path")?, sha256: row.get("sha256")? })
@@ -45,6 +55,9 @@ pub async fn work(db: &Db, s3: &S3Server) -> Result<Work> {
         goals: query(GOALS).all(db).await?,
         tasks: query(TASKS).all(db).await?,
         fires: query(FIRES).all(db).await?,
+        approvals: query(APPROVALS).all(db).await?,
+        moves: moves::runs(db).await?,
+        statuses: moves::statuses(db).await?,
         attachments: query(ATTACHMENTS).all(db).await?,
         objects: objects(s3)?,
     })

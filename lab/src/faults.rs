@@ -56,6 +56,16 @@ async fn apply(world: &mut World, fault: &Fault) -> Result<()> {
             let slow = Condition { delay: *by, ..Condition::default() };
             disturb(world.node_mut(*process).link(*server), slow, *length).await
         }
+        Fault::Skew { worker, by, reborn, length } => {
+            let node = &mut world.workers[*worker];
+            node.set_clock(*by)?;
+            if *reborn {
+                node.process.kill9()?;
+                node.process.start()?;
+            }
+            sleep(*length).await;
+            node.set_clock(0)
+        }
         Fault::Full { length } => {
             world.s3.set_full(true);
             sleep(*length).await;

@@ -21,10 +21,12 @@ pub enum Offer {
 /// What a run's client wants to have seen of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Answers of the model, each after the first following a tool call.
-    Agent { calls: usize },
+    /// Answers of the model, each after the first following a question to a person or a tool call.
+    Agent { asks: usize, calls: usize },
     /// Cancelled by its client at some point.
     Cancelled,
+    /// Fails after its tool calls; tried again by its client, it succeeds.
+    Failing { calls: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +42,15 @@ pub struct Read {
     pub frames: Vec<(i64, String)>,
     /// The stream said that there is no more.
     pub ended: bool,
+}
+
+/// What a client has said to a run's question.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub approval: Uuid,
+    pub approves: bool,
+    /// It was told that this is the decision now; else an earlier try, whose answer was lost, has made it, or it came too late.
+    pub taken: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +91,9 @@ pub struct Seen {
     /// By the client's name of the run; its thread has the same name unless `threads` says otherwise.
     pub runs: BTreeMap<String, Asked>,
     pub reads: BTreeMap<String, Vec<Read>>,
+    /// Runs that were accepted as another try, with the name of the first.
+    pub retries: Vec<(Uuid, String)>,
+    pub decisions: Vec<Decision>,
     pub uploads: Vec<Upload>,
     pub goals: Vec<Goal>,
     pub schedules: Vec<Schedule>,

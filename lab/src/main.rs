@@ -3,11 +3,13 @@
 
 mod chaos;
 mod check;
+mod clock;
 mod evidence;
 mod faults;
 mod history;
 mod load;
 mod model;
+mod moves;
 mod plan;
 mod proxy;
 mod report;

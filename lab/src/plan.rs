@@ -16,6 +16,8 @@ pub const CALM_AFTER: Duration = Duration::from_secs(25);
 pub struct Shape {
     pub apis: usize,
     pub workers: usize,
+    /// The first so many workers have clocks that can be set.
+    pub skewed: usize,
     /// Longer than this, a frozen worker has lost its lease.
     pub lease: Duration,
 }
@@ -51,6 +53,8 @@ pub enum Fault {
     Cut { process: Process, server: Server, length: Duration },
     /// Every byte between them comes later.
     Delay { process: Process, server: Server, by: Duration, length: Duration },
+    /// The clock of a worker's machine is set by so many seconds, and back; `reborn`: its process is started anew in between.
+    Skew { worker: usize, by: i64, reborn: bool, length: Duration },
     /// The blob store refuses what is written: it is full.
     Full { length: Duration },
 }
@@ -60,9 +64,11 @@ impl Fault {
     pub fn length(&self) -> Duration {
         match self {
             Self::Kill { pause, .. } | Self::Crash { pause, .. } => *pause,
-            Self::Freeze { length, .. } | Self::Cut { length, .. } | Self::Delay { length, .. } | Self::Full { length } => {
-                *length
-            }
+            Self::Freeze { length, .. }
+            | Self::Cut { length, .. }
+            | Self::Delay { length, .. }
+            | Self::Skew { length, .. }
+            | Self::Full { length } => *length,
             Self::Drain { .. } | Self::RestartPostgres | Self::FlushRedis => Duration::ZERO,
         }
     }
@@ -82,6 +88,7 @@ impl Fault {
             Self::FlushRedis => "flush Redis".to_owned(),
             Self::Cut { process, server, .. } => format!("cut {} from {server}", kind(process)),
             Self::Delay { process, server, .. } => format!("delay {} to {server}", kind(process)),
+            Self::Skew { .. } => "skew worker's clock".to_owned(),
             Self::Full { .. } => "storage full".to_owned(),
         }
     }
@@ -99,19 +106,26 @@ impl fmt::Display for Server {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let which = match self {
+        let process = match self {
             Self::Kill { process, .. }
             | Self::Drain { process }
             | Self::Freeze { process, .. }
             | Self::Cut { process, .. }
-            | Self::Delay { process, .. } => match process {
-                Process::Api(n) | Process::Worker(n) => format!(" {n}"),
-            },
-            _ => String::new(),
+            | Self::Delay { process, .. } => Some(*process),
+            Self::Skew { worker, .. } => Some(Process::Worker(*worker)),
+            _ => None,
         };
-        write!(f, "{}{which}", self.name())?;
+        let name = match process {
+            Some(Process::Api(n)) => self.name().replacen("api", &format!("api {n}"), 1),
+            Some(Process::Worker(n)) => self.name().replacen("worker", &format!("worker {n}"), 1),
+            None => self.name(),
+        };
+        f.write_str(&name)?;
         if let Self::Delay { by, .. } = self {
             write!(f, " by {} ms", by.as_millis())?;
+        }
+        if let Self::Skew { by, reborn, .. } = self {
+            write!(f, " by {by} s{}", if *reborn { ", started anew," } else { "" })?;
         }
         if self.length().is_zero() { Ok(()) } else { write!(f, " for {:.1} s", self.length().as_secs_f64()) }
     }
@@ -147,7 +161,8 @@ fn draw(random: &mut StdRng, shape: &Shape) -> Fault {
         0..25 => Fault::Kill { process: worker, pause: seconds(random, 0.0, 2.0) },
         25..33 => Fault::Kill { process: Process::Api(random.random_range(0..shape.apis)), pause: seconds(random, 0.0, 1.0) },
         33..43 => Fault::Freeze { process: worker, length: shape.lease + seconds(random, 0.5, 3.0) },
-        43..48 => Fault::Freeze { process, length: seconds(random, 0.2, 1.0) },
+        43..46 => skew(random, shape),
+        46..48 => Fault::Freeze { process, length: seconds(random, 0.2, 1.0) },
         48..56 => Fault::Drain { process },
         56..60 => Fault::RestartPostgres,
         60..63 => Fault::Crash { server: Server::Postgres, pause: seconds(random, 0.0, 1.0) },
@@ -159,7 +174,19 @@ fn draw(random: &mut StdRng, shape: &Shape) -> Fault {
             let by = Duration::from_millis(random.random_range(5..150));
             Fault::Delay { process, server: link(random), by, length: seconds(random, 1.0, 4.0) }
         }
+        96..98 => skew(random, shape),
         _ => Fault::Full { length: seconds(random, 1.0, 4.0) },
+    }
+}
+
+/// From a drifting clock to one of another day.
+fn skew(random: &mut StdRng, shape: &Shape) -> Fault {
+    let by = [1, 20, 3600, 100_000].choose(random).copied().unwrap_or(1);
+    Fault::Skew {
+        worker: random.random_range(0..shape.skewed),
+        by: if random.random_bool(0.5) { by } else { -by },
+        reborn: random.random_bool(0.4),
+        length: Duration::from_secs_f64(random.random_range(1.0..6.0)),
     }
 }
 
@@ -176,7 +203,7 @@ fn link(random: &mut StdRng) -> Server {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { apis: 2, workers: 4, lease: Duration::from_secs(2) };
+    const SHAPE: Shape = Shape { apis: 2, workers: 4, skewed: 2, lease: Duration::from_secs(2) };
     const LENGTH: Duration = Duration::from_secs(180);
 
     #[test]
@@ -201,6 +228,6 @@ mod tests {
     fn every_fault_comes_in_some_plan() {
         let mut names = std::collections::BTreeSet::new();
         (0..200).for_each(|seed| names.extend(plan(seed, LENGTH, &SHAPE).into_iter().map(|a| a.fault.name())));
-        assert_eq!(names.len(), 20, "{names:?}");
+        assert_eq!(names.len(), 21, "{names:?}");
     }
 }

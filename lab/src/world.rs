@@ -22,7 +22,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
+    clock::WallClock,
     model::Model,
+    moves,
     plan::{Process, Server, Shape},
     proxy::{Condition, Proxy},
 };
@@ -32,6 +34,7 @@ pub struct Node {
     pub process: Runmill,
     postgres: Proxy,
     redis: Proxy,
+    clock: Option<WallClock>,
 }
 
 /// Dropped from the top: first the processes, then what they use.
@@ -42,7 +45,7 @@ pub struct World {
     pub postgres: PostgresServer,
     pub redis: RedisServer,
     pub s3: S3Server,
-    _model: Model,
+    pub model: Model,
     calls: Calls,
     pub logs: TempDir,
 }
@@ -73,6 +76,8 @@ impl World {
             ("RUNMILL_HTTP__REQUESTS_PER_MINUTE", "0".to_owned()),
             ("RUNMILL_TRANSCRIBE__PER_MINUTE", "100000".to_owned()),
             ("RUNMILL_BLOBS__ORPHAN_AGE", "20s".to_owned()),
+            ("RUNMILL_APPROVALS__EXPIRES", "10s".to_owned()),
+            ("RUNMILL_AGENTS__DEMO__TOOLS", r#"["http_request", "ask_human"]"#.to_owned()),
             ("RUNMILL_WHISPER_MODEL", whisper.display().to_string()),
             ("RUNMILL_SECURITY__ALLOW_PRIVATE_HOSTS", format!("[\"{host}\"]")),
         ];
@@ -81,14 +86,18 @@ impl World {
         let mut migrate = Runmill::spawn(binary()?, "migrate", "migrate", logs.path(), settings.iter().cloned())?;
         ensure!(migrate.exited().await?.success(), "{}", migrate.log_tail());
         let db = Ledger::open(Some(&database), logs.path()).await?;
+        moves::install(&db).await?;
         let (apis, workers) = (Vec::new(), Vec::new());
-        let mut world = Self { apis, workers, db, postgres, redis, s3, _model: model, calls, logs };
+        let mut world = Self { apis, workers, db, postgres, redis, s3, model, calls, logs };
         for n in 0..shape.apis {
             let api = world.node("api", n, &database, &settings).await?;
             world.apis.push(api);
         }
         for n in 0..shape.workers {
-            let worker = world.node("worker", n, &database, &settings).await?;
+            let mut settings = settings.clone();
+            let clock = if n < shape.skewed { WallClock::new(&world.logs.path().join(format!("clock-{n}")))? } else { None };
+            settings.extend(clock.iter().flat_map(WallClock::environment));
+            let worker = Node { clock, ..world.node("worker", n, &database, &settings).await? };
             world.workers.push(worker);
         }
         for node in world.apis.iter_mut().chain(&mut world.workers) {
@@ -105,7 +114,7 @@ impl World {
         environment.extend(own);
         let name = format!("{command}-{n}");
         let process = Runmill::spawn(binary()?, command, &name, self.logs.path(), environment)?;
-        Ok(Node { process, postgres: postgres.0, redis: redis.0 })
+        Ok(Node { process, postgres: postgres.0, redis: redis.0, clock: None })
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -147,10 +156,16 @@ impl Node {
         }
     }
 
+    /// Sets the clock of its machine by so many seconds from the true time.
+    pub fn set_clock(&self, by: i64) -> Result<()> {
+        self.clock.as_ref().map_or(Ok(()), |clock| clock.set(by))
+    }
+
     /// Up, with whole connections, whatever happened to it.
     pub async fn heal(&mut self) -> Result<()> {
         self.postgres.set(Condition::default());
         self.redis.set(Condition::default());
+        self.set_clock(0)?;
         if !self.process.is_running() {
             self.process.start()?;
         }

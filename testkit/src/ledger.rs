@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 const RUNS: Sql = Sql::both(
     "SELECT r.id, r.external_id, r.thread_id, t.external_id AS thread, r.kind, r.state, r.fence, r.crashes,
-         r.parent_run_id, r.error, r.lease_owner,
+         r.parent_run_id, r.retry_of, r.error, r.lease_owner,
          (SELECT s.name FROM worker_sessions s WHERE s.id = r.lease_owner) AS worker
      FROM runs r JOIN threads t ON t.id = r.thread_id ORDER BY r.id",
 );
@@ -32,6 +32,8 @@ pub struct RunRow {
     pub fence: i64,
     pub crashes: i64,
     pub parent_run_id: Option<Uuid>,
+    /// The run that this one tries again.
+    pub retry_of: Option<Uuid>,
     /// JSON.
     pub error: Option<String>,
     pub lease_owner: Option<Uuid>,
@@ -142,6 +144,7 @@ impl FromRow for RunRow {
             fence: row.get("fence")?,
             crashes: row.get("crashes")?,
             parent_run_id: row.get("parent_run_id")?,
+            retry_of: row.get("retry_of")?,
             error: row.get("error")?,
             lease_owner: row.get("lease_owner")?,
             worker: row.get("worker")?,

@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod mcp_server;
 pub mod model_server;
 pub mod process;
+pub mod protocol;
 pub mod s3_server;
 pub mod sandbox;
 pub mod services;

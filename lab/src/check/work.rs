@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use runmill_testkit::ledger::{EventRow, RunRow};
 use uuid::Uuid;
 
-use super::Evidence;
+use super::{Evidence, RunMove, StatusMove, people};
 use crate::history::Goal;
 
 #[derive(Clone, Debug)]
@@ -30,6 +30,13 @@ pub struct FireRow {
     pub run_id: Option<Uuid>,
 }
 
+#[derive(Clone, Debug)]
+pub struct ApprovalRow {
+    pub id: Uuid,
+    pub run_id: Uuid,
+    pub status: String,
+}
+
 /// A stored attachment, or an object of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Blob {
@@ -43,6 +50,10 @@ pub struct Work {
     pub goals: Vec<GoalRow>,
     pub tasks: Vec<TaskRow>,
     pub fires: Vec<FireRow>,
+    pub approvals: Vec<ApprovalRow>,
+    /// Every change of every run's row, in order.
+    pub moves: Vec<RunMove>,
+    pub statuses: Vec<StatusMove>,
     /// Rows of attachments.
     pub attachments: Vec<Blob>,
     /// Objects in the store.
@@ -53,6 +64,7 @@ pub struct Work {
 pub fn is_known(evidence: &Evidence<'_>, run: &RunRow) -> bool {
     let work = evidence.work;
     work.fires.iter().any(|f| f.run_id == Some(run.id))
+        || run.retry_of.is_some_and(|first| people::failed_first(evidence, first).is_some())
         || run.thread.strip_prefix("goal-").is_some_and(|id| evidence.seen.goals.iter().any(|g| g.id.to_string() == id))
         || matches!(run.kind.as_str(), "delivery" | "memory_extraction" | "transcription")
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     history::{History, Kind, Offer, Read, ServerError},
-    model::wish,
+    model::{Forgiven, Wish},
 };
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -23,12 +23,13 @@ pub struct Client {
     http: reqwest::Client,
     apis: Arc<Vec<SocketAddr>>,
     pub history: History,
+    pub forgiven: Forgiven,
 }
 
 impl Client {
-    pub fn new(apis: Vec<SocketAddr>, history: History) -> Result<Self> {
+    pub fn new(apis: Vec<SocketAddr>, history: History, forgiven: Forgiven) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_LIMIT).build()?;
-        Ok(Self { http, apis: Arc::new(apis), history })
+        Ok(Self { http, apis: Arc::new(apis), history, forgiven })
     }
 
     fn url(&self, api: usize, path: &str) -> String {
@@ -93,11 +94,11 @@ impl Client {
     }
 
     /// Has a run accepted, however often it takes; answers its id.
-    pub async fn run(&self, thread: &str, run: &str, kind: Kind, calls: usize, words: usize) -> Option<Uuid> {
+    pub async fn run(&self, thread: &str, run: &str, kind: Kind, wish: Wish) -> Option<Uuid> {
         self.history.asks(run, kind);
         let body = json!({
             "threadId": thread, "runId": run,
-            "messages": [{"id": format!("{run}-message"), "role": "user", "content": wish(run, calls, words)}],
+            "messages": [{"id": format!("{run}-message"), "role": "user", "content": wish.of(run)}],
         });
         let (status, answer) = self.post("/api/v1/agent/runs", &body).await;
         let id = answer["taskId"].as_str().and_then(|id| id.parse().ok());

@@ -34,9 +34,24 @@ pub async fn offer(client: &Client, n: usize, mut random: StdRng, stop: &Cancell
             client.history.wrong(format!("the goal {id} was not started: {status} {answer}"));
             return;
         }
+        if random.random_bool(0.4) {
+            sleep(Duration::from_millis(random.random_range(0..2000))).await;
+            hold(client, id, Duration::from_millis(random.random_range(0..2000))).await;
+        }
         while !["completed", "failed", "cancelled"].contains(&status_of(client, id).await.as_str()) {
             sleep(LOOK).await;
         }
+    }
+}
+
+/// Nothing new is started meanwhile. 409: it has ended, or an earlier try whose answer was lost has done it.
+async fn hold(client: &Client, id: Uuid, length: Duration) {
+    for (what, pause) in [("pause", length), ("resume", Duration::ZERO)] {
+        let (status, answer) = client.post(&format!("/api/v1/goals/{id}/{what}"), &Value::Null).await;
+        if ![200, 202, 409].contains(&status) {
+            client.history.wrong(format!("{what} of the goal {id}: {status} {answer}"));
+        }
+        sleep(pause).await;
     }
 }
 

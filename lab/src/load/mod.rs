@@ -4,6 +4,8 @@ mod agents;
 mod client;
 mod files;
 mod goals;
+mod people;
+mod retries;
 mod schedules;
 
 use std::time::Duration;

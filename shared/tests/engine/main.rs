@@ -17,6 +17,7 @@ mod schedules;
 mod statements;
 mod store;
 mod stress;
+mod table;
 mod tasks;
 mod transitions;
 mod waiting;

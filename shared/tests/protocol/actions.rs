@@ -1,6 +1,6 @@
 //! What can happen in a state: what the protocol does by itself, what users and operators do, and what goes wrong.
 use crate::config::{Allow, Kind, Plant, Protocol};
-use crate::state::{RunId, State, Status, View};
+use crate::state::{Answer, RunId, State, Status, View};
 use crate::transitions::Op;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,10 @@ pub enum Action {
     Deadline(RunId),
     Drain(usize),
     Pause(RunId),
+    Poison(RunId),
+    Lapse(RunId),
+    Escalate(RunId),
+    HoldGoal(RunId),
     Thaw(usize),
     ThawAndFence(usize),
 
@@ -17,7 +21,9 @@ pub enum Action {
     Fetch(usize),
     Claim(usize),
     Execute(usize, usize, Op),
-    Signal(RunId),
+    Answer(RunId),
+    Notice(RunId),
+    LetGoalGo(RunId),
     Resume(RunId),
     ApplyWake(RunId),
     ApplyCancel(RunId),
@@ -87,14 +93,24 @@ impl Protocol {
         if state.cancels.has(run) {
             actions.push(Action::ApplyCancel(run));
         }
+        if state.notices.has(run) {
+            actions.push(Action::Notice(run));
+        }
         if !row.status.live() {
             return;
+        }
+        if row.condemned() {
+            actions.push(Action::Poison(run));
         }
         if !row.due {
             actions.push(Action::BecomeDue(run));
         }
-        if self.runs[run].kind == Kind::Signal && row.steps > 0 && !row.signalled {
-            actions.push(Action::Signal(run));
+        let twice = self.planted(Plant::AnswerTwice) && row.answer == Answer::Expired;
+        if row.answer == Answer::Pending || twice {
+            actions.push(Action::Answer(run));
+        }
+        if row.goal_held {
+            actions.push(Action::LetGoalGo(run));
         }
         if row.paused {
             actions.push(Action::Resume(run));
@@ -138,6 +154,7 @@ impl Protocol {
             (_, View::Blocked) if self.planted(Plant::WaitInSlot) => self.condition_met(state, execution.run).then_some(Op::Look),
             (_, View::Blocked) => Some(Op::Park),
             (_, View::Paused) => Some(Op::Hold),
+            (_, View::GoalHeld) => Some(Op::HoldForGoal),
         }
     }
 
@@ -152,12 +169,21 @@ impl Protocol {
             if row.status == Status::Absent && self.runs[run].parent.is_none() {
                 actions.push(Action::Accept(run));
             }
+            if row.answer == Answer::Pending && self.allows(Allow::Lapse) {
+                actions.push(Action::Lapse(run));
+                if !row.escalated {
+                    actions.push(Action::Escalate(run));
+                }
+            }
             if row.status.live() && state.stops > 0 {
                 if self.allows(Allow::Cancel) {
                     actions.push(Action::Cancel(run));
                 }
                 if self.allows(Allow::Deadline) {
                     actions.push(Action::Deadline(run));
+                }
+                if self.allows(Allow::HoldGoal) && self.runs[run].kind == Kind::Goal && !row.goal_held {
+                    actions.push(Action::HoldGoal(run));
                 }
                 if self.allows(Allow::Pause) && !row.paused {
                     actions.push(Action::Pause(run));

@@ -1,5 +1,9 @@
 //! A configuration of the model: the runs, how many workers, what may go wrong and how often.
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use runmill_testkit::protocol::Change;
 
 use crate::state::RunId;
 
@@ -8,10 +12,18 @@ use crate::state::RunId;
 pub enum Kind {
     /// Writes a step and ends.
     Plain,
-    /// Writes a request, parks until it is answered, ends.
+    /// Asks a person, parks until the question is answered or has expired, ends.
     Signal,
     /// Starts its children, parks until all have ended, ends.
     Parent,
+    /// As a parent; but it looks at its tasks, which are told of the ends of their runs by a notice.
+    Goal,
+}
+
+impl Kind {
+    pub fn has_children(self) -> bool {
+        matches!(self, Self::Parent | Self::Goal)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +50,10 @@ pub enum Allow {
     Drain,
     /// Somebody holds a run, and lets it go on later.
     Pause,
+    /// Somebody holds the goal that a run drives, and lets it go on later.
+    HoldGoal,
+    /// A question that nobody answers is shown to administrators, or expires.
+    Lapse,
 }
 
 /// Faults put into the protocol itself, to see that the properties can fail.
@@ -55,6 +71,12 @@ pub enum Plant {
     NoDisown,
     WaitInSlot,
     ResumeWithoutCount,
+    /// The task of a run that has ended is told, and its goal is not.
+    TaskWithoutWake,
+    /// The answer is stored, and its run is woken only if it waits already.
+    AnswerWithoutNotice,
+    /// A decision does not ask whether there is one.
+    AnswerTwice,
 }
 
 /// What must have happened somewhere in a search, so that a property does not hold for want of a case.
@@ -83,9 +105,17 @@ pub enum Event {
     /// It was resumed between the look and the park.
     HoldRefused,
     Resumed,
+    Answered,
+    Lapsed,
+    Escalated,
+    /// A question outlived by its run's end is closed.
+    Withdrawn,
+    TaskTold,
+    ParkedAsHeldGoal,
+    GoalLetGo,
 }
 
-const EVENTS: usize = Event::Resumed as usize + 1;
+const EVENTS: usize = Event::GoalLetGo as usize + 1;
 
 /// A configuration: the runs, how many workers, what may go wrong and how often.
 pub struct Protocol {
@@ -96,13 +126,15 @@ pub struct Protocol {
     pub stops: u8,
     pub allow: Vec<Allow>,
     pub plant: Option<Plant>,
+    /// What the rows went through, where that is asked for: it costs time.
+    pub changes: Option<Mutex<HashSet<Change>>>,
     seen: [AtomicUsize; EVENTS],
 }
 
 impl Protocol {
     pub fn new(runs: Vec<Spec>, workers: usize, permits: usize) -> Self {
         let seen = std::array::from_fn(|_| AtomicUsize::new(0));
-        Self { runs, workers, permits, faults: 0, stops: 0, allow: Vec::new(), plant: None, seen }
+        Self { runs, workers, permits, faults: 0, stops: 0, allow: Vec::new(), plant: None, changes: None, seen }
     }
 
     pub fn faults(self, faults: u8, allow: &[Allow]) -> Self {
@@ -115,6 +147,16 @@ impl Protocol {
 
     pub fn plant(self, plant: Plant) -> Self {
         Self { plant: Some(plant), ..self }
+    }
+
+    pub fn recorded(self) -> Self {
+        Self { changes: Some(Mutex::default()), ..self }
+    }
+
+    pub fn made(&self, change: Change) {
+        if let Some(changes) = &self.changes {
+            changes.lock().unwrap_or_else(PoisonError::into_inner).insert(change);
+        }
     }
 
     pub fn planted(&self, plant: Plant) -> bool {

@@ -2,9 +2,9 @@
 use stateright::{Model, Property};
 
 use crate::actions::Action;
-use crate::config::{Allow, Event, Plant, Protocol};
+use crate::config::{Allow, Event, Kind, Plant, Protocol};
 use crate::properties;
-use crate::state::{Broken, Run, RunId, Set, State, Status, Thread, Worker};
+use crate::state::{Answer, Broken, Run, RunId, Set, State, Status, Thread, Worker};
 use crate::transitions::Op;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,17 @@ impl Protocol {
     fn apply(&self, state: &mut State, action: &Action) -> Class {
         use Action as A;
         match *action {
-            A::Accept(_) | A::Cancel(_) | A::Deadline(_) | A::Drain(_) | A::Pause(_) | A::Thaw(_) | A::ThawAndFence(_) => {
+            A::Accept(_)
+            | A::Lapse(_)
+            | A::Escalate(_)
+            | A::HoldGoal(_)
+            | A::Cancel(_)
+            | A::Deadline(_)
+            | A::Drain(_)
+            | A::Pause(_)
+            | A::Poison(_)
+            | A::Thaw(_)
+            | A::ThawAndFence(_) => {
                 self.apply_environment(state, action);
                 Class::Environment
             }
@@ -40,7 +50,7 @@ impl Protocol {
     }
 
     fn apply_environment(&self, state: &mut State, action: &Action) {
-        if matches!(action, Action::Cancel(_) | Action::Deadline(_) | Action::Drain(_) | Action::Pause(_)) {
+        if matches!(action, Action::Cancel(_) | Action::Deadline(_) | Action::Drain(_) | Action::Pause(_) | Action::HoldGoal(_)) {
             state.stops -= 1;
         }
         match *action {
@@ -58,6 +68,10 @@ impl Protocol {
                 }
             }
             Action::Pause(run) => self.pause(state, run),
+            Action::Lapse(run) => self.answer(state, run, Answer::Expired),
+            Action::Escalate(run) => self.escalate(state, run),
+            Action::HoldGoal(run) => self.hold_goal(state, run, true),
+            Action::Poison(run) => self.poison(state, run),
             Action::Thaw(worker) => state.workers[worker].frozen = false,
             Action::ThawAndFence(worker) => self.new_session(state, worker),
             _ => {}
@@ -89,10 +103,14 @@ impl Protocol {
                 }
                 self.execute(state, worker, index, op, true);
             }
-            Action::Signal(run) => {
-                state.runs[run].signalled = true;
-                self.wake(state, run);
+            Action::Answer(run) => self.answer(state, run, Answer::Resolved),
+            Action::Notice(run) => {
+                state.notices.remove(run);
+                if state.runs[run].status.live() {
+                    self.wake(state, run);
+                }
             }
+            Action::LetGoalGo(run) => self.hold_goal(state, run, false),
             Action::Resume(run) => self.resume(state, run),
             Action::ApplyWake(child) => self.apply_wake(state, child),
             Action::ApplyCancel(child) => {
@@ -116,6 +134,15 @@ impl Protocol {
     fn apply_wake(&self, state: &mut State, child: RunId) {
         state.wakes.remove(child);
         let Some(parent) = self.runs[child].parent else { return };
+        if self.runs[parent].kind == Kind::Goal {
+            // In one transaction: the task moves, and its goal's run is sent a notice.
+            self.count(Event::TaskTold);
+            state.runs[child].told = true;
+            if !self.planted(Plant::TaskWithoutWake) {
+                state.notices.insert(parent);
+            }
+            return;
+        }
         if state.runs[parent].status.live() {
             self.wake(state, parent);
         } else {
@@ -174,6 +201,7 @@ impl Model for Protocol {
             workers: vec![Worker::default(); self.workers],
             pushing: Set::default(),
             hints: Set::default(),
+            notices: Set::default(),
             wakes: Set::default(),
             cancels: Set::default(),
             faults: self.faults,
@@ -197,7 +225,7 @@ impl Model for Protocol {
         let mut next = last.clone();
         let class = self.apply(&mut next, &action);
         let stuck = class == Class::Progress && properties::measure(self, &next) <= properties::measure(self, last);
-        next.broken = if stuck { Some(Broken::Progress) } else { properties::broken(last, &next) };
+        next.broken = if stuck { Some(Broken::Progress) } else { properties::broken(self, last, &next) };
         (next != *last).then_some(next)
     }
 

@@ -1,8 +1,9 @@
 //! What must hold in every reachable state, and on every transition.
 use stateright::Property;
 
-use crate::config::{Kind, Protocol};
-use crate::state::{Broken, State, Status};
+use crate::config::Protocol;
+use crate::state::{Answer, Broken, Run, State, Status};
+use runmill_testkit::protocol::Change;
 
 pub const ONE_WRITER: &str = "at most one live writer, and it owns the run";
 pub const DEAD_TOKENS: &str = "a fence dies with the claim that it came from";
@@ -12,18 +13,20 @@ pub const HINTS: &str = "no hint names a blocked run";
 pub const OWN_THREADS: &str = "children have threads of their own";
 pub const NO_LOST_WAKE: &str = "a waiting run whose condition is met has a wake under way";
 pub const NO_LOST_RESUME: &str = "a run waits as paused only while it is to be held";
+pub const QUESTIONS: &str = "a question is answered once, and none outlives its run";
 pub const ALL_END: &str = "every accepted run ends when the faults stop";
 
 pub fn all() -> Vec<Property<Protocol>> {
     vec![
         Property::always(ONE_WRITER, one_writer),
         Property::always(DEAD_TOKENS, dead_tokens),
-        Property::always(TRANSITIONS, |_, state: &State| state.broken.is_none()),
+        Property::always(TRANSITIONS, |_, state: &State| state.broken.is_none_or(|b| b == Broken::Answer)),
         Property::always(THREAD_ORDER, thread_order),
         Property::always(HINTS, hints),
         Property::always(OWN_THREADS, own_threads),
         Property::always(NO_LOST_WAKE, no_lost_wake),
         Property::always(NO_LOST_RESUME, no_lost_resume),
+        Property::always(QUESTIONS, questions),
         Property::always(ALL_END, all_end),
     ]
 }
@@ -82,12 +85,20 @@ fn no_lost_wake(model: &Protocol, state: &State) -> bool {
         state.runs[run].status != Status::Waiting
             || state.runs[run].held
             || !model.condition_met(state, run)
+            || state.notices.has(run)
             || (0..state.runs.len()).any(|child| model.runs[child].parent == Some(run) && state.wakes.has(child))
     })
 }
 
+/// By its mark, or its goal; or its goal has been let go, and the notice of it is under way.
 fn no_lost_resume(_: &Protocol, state: &State) -> bool {
-    state.runs.iter().all(|row| !row.held || row.status == Status::Waiting && row.paused)
+    let waits = |run: usize, row: &Run| row.status == Status::Waiting && (row.paused || row.goal_held || state.notices.has(run));
+    state.runs.iter().enumerate().all(|(run, row)| !row.held || waits(run, row))
+}
+
+fn questions(_: &Protocol, state: &State) -> bool {
+    let open = |row: &Run| row.answer == Answer::Pending;
+    state.broken != Some(Broken::Answer) && state.runs.iter().all(|row| !(open(row) && row.status.ended()))
 }
 
 /// Checked where the protocol has nothing left to do by itself. Progress cannot cycle (`measure` rises with each step of
@@ -110,7 +121,8 @@ pub fn measure(_: &Protocol, state: &State) -> Measure {
     let mut due = 0;
     for row in &state.runs {
         let counters = row.fence + row.wake_seq + row.attempt + row.crashes + row.steps;
-        database += i32::from(counters) + i32::from(row.signalled) + i32::from(row.status != Status::Absent);
+        database += i32::from(counters) + row.answer as i32 + i32::from(row.told) - i32::from(row.goal_held)
+            + i32::from(row.status != Status::Absent);
         due += i32::from(row.due);
     }
     let mut executions = 0;
@@ -119,10 +131,10 @@ pub fn measure(_: &Protocol, state: &State) -> Measure {
         database += i32::from(2 * w.generation) + i32::from(w.expired);
         for e in &w.executions {
             executions += 1;
-            local += i32::from(4 * (e.steps + e.seen)) + e.view as i32;
+            local += 8 * i32::from(e.steps + e.seen) + e.view as i32;
         }
     }
-    let outbox = (state.wakes.len() + state.cancels.len()) as i32;
+    let outbox = (state.wakes.len() + state.cancels.len() + state.notices.len()) as i32;
     (database, -outbox, due, -executions, local, hint_measure(state))
 }
 
@@ -139,16 +151,24 @@ fn hint_measure(state: &State) -> i32 {
 }
 
 /// The rule that a transition broke.
-pub fn broken(last: &State, next: &State) -> Option<Broken> {
+pub fn broken(model: &Protocol, last: &State, next: &State) -> Option<Broken> {
     for (old, new) in last.runs.iter().zip(&next.runs) {
-        if !old.status.may_become(new.status) {
-            return Some(Broken::Table);
+        if let Some(change) = new.row().and_then(|row| Change::between(old.row(), row)) {
+            model.made(change);
+            // A fault that is planted into the protocol makes moves that it does not have.
+            if model.plant.is_none() && !change.is_allowed() {
+                return Some(Broken::Table);
+            }
         }
         let fell = new.fence < old.fence || new.wake_seq < old.wake_seq || new.steps < old.steps;
         if fell || new.attempt < old.attempt || new.crashes < old.crashes {
             return Some(Broken::Counter);
         }
-        if old.status.ended() && new != old {
+        if old.answer.decided() && new.answer != old.answer {
+            return Some(Broken::Answer);
+        }
+        let ended = Run { told: new.told, ..*old };
+        if old.status.ended() && *new != ended {
             return Some(Broken::Table);
         }
     }
@@ -159,6 +179,6 @@ pub fn broken(last: &State, next: &State) -> Option<Broken> {
 pub fn sound(model: &Protocol) -> bool {
     (0..model.runs.len()).all(|run| {
         let children = model.runs.iter().filter(|spec| spec.parent == Some(run)).count();
-        (model.runs[run].kind == Kind::Parent) == (children > 0)
+        model.runs[run].kind.has_children() == (children > 0)
     })
 }

@@ -1,4 +1,8 @@
 //! The state of the model: the database's rows, the queue's hints and what each worker believes.
+use runmill_shared::domain::run::RunState;
+use runmill_testkit::protocol::{Counts, Form, Row};
+
+use crate::transitions::CRASH_LIMIT;
 
 pub type RunId = usize;
 
@@ -54,17 +58,17 @@ impl Status {
         matches!(self, Self::Queued | Self::Running | Self::Waiting)
     }
 
-    /// The transition table.
-    pub fn may_become(self, next: Self) -> bool {
-        use Status::{Absent, Cancelled, Failed, Queued, Running, Succeeded, Waiting};
-        match (self, next) {
-            (Absent, Queued) => true,                                 // accept
-            (Queued, Running | Waiting | Cancelled | Failed) => true, // claim, pause, cancel, deadline
-            (Running, Queued | Waiting) => true,                      // retry, expiry, drain, disown; park
-            (Running, Succeeded | Failed | Cancelled) => true,        // end, crash limit, deadline, cancel
-            (Waiting, Queued | Cancelled | Failed) => true,           // wake, resume, cancel, deadline
-            (from, to) => from == to,
-        }
+    /// `None`: there is no row.
+    fn stored(self) -> Option<RunState> {
+        Some(match self {
+            Self::Absent => return None,
+            Self::Queued => RunState::Queued,
+            Self::Running => RunState::Running,
+            Self::Waiting => RunState::Waiting,
+            Self::Succeeded => RunState::Succeeded,
+            Self::Failed => RunState::Failed,
+            Self::Cancelled => RunState::Cancelled,
+        })
     }
 }
 
@@ -94,11 +98,25 @@ pub struct Run {
     pub paused: bool,
     /// It waits for being resumed, and for nothing else.
     pub held: bool,
-    /// The approval or tool result that the run asked for has been stored.
-    pub signalled: bool,
+    /// What became of the question that the run has asked.
+    pub answer: Answer,
+    /// Administrators may decide it too.
+    pub escalated: bool,
+    /// The task that the run executes knows of its end.
+    pub told: bool,
+    /// The goal that the run drives is held.
+    pub goal_held: bool,
 }
 
 impl Run {
+    /// As the table of the protocol sees it.
+    pub fn row(&self) -> Option<Row> {
+        let (ready, owned, paused, held) = (self.ready, self.lease_owner.is_some(), self.paused, self.held);
+        let form = Form { state: self.status.stored()?, ready, owned, paused, held };
+        let [fence, wake_seq, attempt, crashes] = [self.fence, self.wake_seq, self.attempt, self.crashes].map(i64::from);
+        Some(Row { form, counts: Counts { fence, wake_seq, attempt, crashes } })
+    }
+
     pub const ABSENT: Self = Self {
         status: Status::Absent,
         ready: false,
@@ -112,12 +130,39 @@ impl Run {
         steps: 0,
         paused: false,
         held: false,
-        signalled: false,
+        answer: Answer::None,
+        escalated: false,
+        told: false,
+        goal_held: false,
     };
 
     /// What the claim's compare-and-set asks for.
     pub fn claimable(&self) -> bool {
-        self.status == Status::Queued && self.ready
+        self.status == Status::Queued && self.ready && !self.condemned()
+    }
+
+    /// It has outlived too many workers, and is to fail. That somebody claims it before, because who was to fail it has died, is not
+    /// modelled: the states would have no end.
+    pub fn condemned(&self) -> bool {
+        self.crashes > CRASH_LIMIT
+    }
+}
+
+/// An approval, by its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    None,
+    Pending,
+    /// Nobody decided in time.
+    Expired,
+    /// Its run ended before.
+    Cancelled,
+    Resolved,
+}
+
+impl Answer {
+    pub fn decided(self) -> bool {
+        matches!(self, Self::Resolved | Self::Expired | Self::Cancelled)
     }
 }
 
@@ -134,6 +179,8 @@ pub enum View {
     Unknown,
     Blocked,
     Clear,
+    /// Its goal is held.
+    GoalHeld,
     /// It is to be held.
     Paused,
 }
@@ -172,6 +219,8 @@ impl Worker {
 pub enum Broken {
     Table,
     Counter,
+    /// A question was answered twice.
+    Answer,
     Progress,
 }
 
@@ -184,7 +233,9 @@ pub struct State {
     pub pushing: Set,
     /// The lane in Redis.
     pub hints: Set,
-    /// Outbox: ended children whose parent has not been woken yet.
+    /// Outbox: runs that are to be woken, because what they wait for has changed.
+    pub notices: Set,
+    /// Outbox: ended children whose parent has not been woken yet, or whose task does not know of it.
     pub wakes: Set,
     /// Outbox: children whose parent was cancelled, not cancelled themselves yet.
     pub cancels: Set,

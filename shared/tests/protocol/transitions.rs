@@ -1,6 +1,6 @@
 //! The transactions: each function is one, commits as a whole and holds its compare-and-set.
 use crate::config::{Allow, Event, Kind, Plant, Protocol};
-use crate::state::{Execution, Run, RunId, Session, State, Status, View};
+use crate::state::{Answer, Execution, Run, RunId, Session, State, Status, View};
 
 /// Crashes that a run survives before it counts as poison.
 pub const CRASH_LIMIT: u8 = 1;
@@ -16,6 +16,8 @@ pub enum Op {
     Park,
     /// Parks as paused.
     Hold,
+    /// Parks as paused, because its goal is.
+    HoldForGoal,
     Succeed,
     /// Succeeds, and the process dies before what a planted fault does after the commit.
     Torn,
@@ -82,6 +84,7 @@ impl Protocol {
             return;
         }
         row.status = Status::Running;
+        row.ready = false;
         row.lease_owner = Some(session);
         if !self.planted(Plant::FenceNeverRises) {
             row.fence += 1;
@@ -106,7 +109,11 @@ impl Protocol {
         let mut execution = state.workers[worker].executions[index];
         let run = execution.run;
         if op == Op::Look {
-            execution.view = if self.condition_met(state, run) { View::Clear } else { View::Blocked };
+            execution.view = match (self.condition_met(state, run), state.runs[run].goal_held) {
+                (true, _) => View::Clear,
+                (false, true) => View::GoalHeld,
+                (false, false) => View::Blocked,
+            };
             state.workers[worker].executions[index] = execution;
             return;
         }
@@ -129,7 +136,7 @@ impl Protocol {
                 true
             }
             Op::Park => self.park(state, &mut execution, false),
-            Op::Hold => self.park(state, &mut execution, true),
+            Op::Hold | Op::HoldForGoal => self.park(state, &mut execution, true),
             Op::Succeed => self.settle(state, run, Status::Succeeded, false),
             Op::Torn => self.settle(state, run, Status::Succeeded, true),
             Op::Fail => self.settle(state, run, Status::Failed, false),
@@ -151,7 +158,10 @@ impl Protocol {
         let run = execution.run;
         execution.steps += 1;
         state.runs[run].steps = execution.steps;
-        if self.runs[run].kind == Kind::Parent {
+        if self.runs[run].kind == Kind::Signal && state.runs[run].answer == Answer::None {
+            state.runs[run].answer = Answer::Pending;
+        }
+        if self.runs[run].kind.has_children() {
             for child in 0..self.runs.len() {
                 if self.runs[child].parent == Some(run) && state.runs[child].status == Status::Absent {
                     self.accept(state, child);
@@ -174,7 +184,11 @@ impl Protocol {
         row.fence += 1;
         row.lease_owner = None;
         row.held = held;
-        self.count(if held { Event::HeldAtCheckpoint } else { Event::Parked });
+        self.count(match (held, execution.view) {
+            (true, View::GoalHeld) => Event::ParkedAsHeldGoal,
+            (true, _) => Event::HeldAtCheckpoint,
+            _ => Event::Parked,
+        });
         false
     }
 
@@ -193,7 +207,7 @@ impl Protocol {
     pub fn pause(&self, state: &mut State, run: RunId) {
         let row = &mut state.runs[run];
         row.paused = true;
-        if row.claimable() {
+        if row.status == Status::Queued && row.ready {
             (row.status, row.ready, row.held) = (Status::Waiting, false, true);
             self.count(Event::Held);
         }
@@ -205,6 +219,7 @@ impl Protocol {
         let row = &mut state.runs[run];
         row.paused = false;
         if row.held {
+            // Where its goal is held too, it looks again and parks again.
             self.wake(state, run);
         } else if !self.planted(Plant::ResumeWithoutCount) {
             row.wake_seq += 1;
@@ -231,6 +246,7 @@ impl Protocol {
     fn take_back(&self, state: &mut State, run: RunId, raise: bool) -> bool {
         let row = &mut state.runs[run];
         row.status = Status::Queued;
+        row.ready = true;
         row.lease_owner = None;
         row.fence += u8::from(raise);
         self.push(state, run);
@@ -240,14 +256,15 @@ impl Protocol {
     /// The reconciler's statement for the runs of a lost lease.
     pub fn expire(&self, state: &mut State, run: RunId) {
         state.runs[run].crashes += 1;
-        if state.runs[run].crashes > CRASH_LIMIT {
-            self.count(Event::Poisoned);
-            self.settle(state, run, Status::Failed, false);
-        } else {
-            self.count(Event::Expired);
-            let raise = !self.planted(Plant::ExpiryKeepsFence) && !self.planted(Plant::FenceNeverRises);
-            self.take_back(state, run, raise);
-        }
+        self.count(Event::Expired);
+        let raise = !self.planted(Plant::ExpiryKeepsFence) && !self.planted(Plant::FenceNeverRises);
+        self.take_back(state, run, raise);
+    }
+
+    /// Its worker has died under it too often. A transaction of its own.
+    pub fn poison(&self, state: &mut State, run: RunId) {
+        self.count(Event::Poisoned);
+        self.settle(state, run, Status::Failed, false);
     }
 
     /// A worker puts back a run that its live session owns and that it does not execute.
@@ -264,6 +281,10 @@ impl Protocol {
         row.held = false;
         row.lease_owner = None;
         row.fence += 1;
+        if row.answer == Answer::Pending {
+            row.answer = Answer::Cancelled;
+            self.count(Event::Withdrawn);
+        }
         if self.runs[run].parent.is_some() && !(torn && self.planted(Plant::WakeAfterCommit)) {
             state.wakes.insert(run);
         }
@@ -293,6 +314,34 @@ impl Protocol {
             .min_by_key(|&r| state.runs[r].seq)
     }
 
+    /// One statement asks whether the question is open, and closes it; the run is told by a notice of the same transaction.
+    pub fn answer(&self, state: &mut State, run: RunId, answer: Answer) {
+        if state.runs[run].answer != Answer::Pending && !self.planted(Plant::AnswerTwice) {
+            return;
+        }
+        self.count(if answer == Answer::Resolved { Event::Answered } else { Event::Lapsed });
+        state.runs[run].answer = answer;
+        if !self.planted(Plant::AnswerWithoutNotice) {
+            state.notices.insert(run);
+        } else if state.runs[run].status == Status::Waiting {
+            self.wake(state, run);
+        }
+    }
+
+    pub fn escalate(&self, state: &mut State, run: RunId) {
+        self.count(Event::Escalated);
+        state.runs[run].escalated = true;
+    }
+
+    /// Its run is told by a notice that it has to look.
+    pub fn hold_goal(&self, state: &mut State, run: RunId, held: bool) {
+        if !held {
+            self.count(Event::GoalLetGo);
+        }
+        state.runs[run].goal_held = held;
+        state.notices.insert(run);
+    }
+
     /// The process gives up its session with all that it executes, and goes on under a new one.
     pub fn new_session(&self, state: &mut State, worker: usize) {
         let worker = &mut state.workers[worker];
@@ -312,7 +361,8 @@ impl Protocol {
     pub fn condition_met(&self, state: &State, run: RunId) -> bool {
         match self.runs[run].kind {
             Kind::Plain => true,
-            Kind::Signal => state.runs[run].signalled,
+            Kind::Signal => state.runs[run].answer.decided(),
+            Kind::Goal => (0..self.runs.len()).all(|c| self.runs[c].parent != Some(run) || state.runs[c].told),
             Kind::Parent => (0..self.runs.len()).all(|c| self.runs[c].parent != Some(run) || state.runs[c].status.ended()),
         }
     }

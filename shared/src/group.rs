@@ -136,7 +136,7 @@ mod tests {
         type Key = u32;
 
         fn key(item: &u32) -> Option<u32> {
-            (item % 10 == 0).then_some(0)
+            item.is_multiple_of(10).then_some(0)
         }
 
         async fn ask(&self, items: &[u32]) -> Vec<Result<u32>> {
@@ -180,8 +180,8 @@ mod tests {
         let (group, together) = doubling(1, 10);
         asked(&group, &together, &[1, 10, 2, 20, 3, 30]).await;
         let groups = together.groups.lock().unwrap().clone();
-        assert!(groups.iter().all(|g| g.iter().filter(|n| *n % 10 == 0).count() <= 1), "{groups:?}");
-        let tens: Vec<_> = groups.concat().into_iter().filter(|n| n % 10 == 0).collect();
+        assert!(groups.iter().all(|g| g.iter().filter(|n| n.is_multiple_of(10)).count() <= 1), "{groups:?}");
+        let tens: Vec<_> = groups.concat().into_iter().filter(|n| n.is_multiple_of(10)).collect();
         assert_eq!(tens, [10, 20, 30]);
     }
 

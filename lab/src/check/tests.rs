@@ -75,6 +75,20 @@ fn status(what: &str, id: Uuid, before: Option<&str>, after: &str) -> StatusMove
     StatusMove { what: what.into(), id, before: before.map(str::to_owned), after: after.into() }
 }
 
+fn goal_events() -> Vec<EventRow> {
+    let task = |id: Uuid, status: &str| json!({"taskId": id, "status": status});
+    let of_goal = |seq, kind, data| event(GOAL_THREAD, seq, GOAL_RUN, 1, kind, data);
+    vec![
+        of_goal(1, "run.queued", json!({})),
+        of_goal(2, "task.changed", task(FIRST, "running")),
+        of_goal(3, "task.changed", task(FIRST, "completed")),
+        of_goal(4, "task.changed", task(SECOND, "running")),
+        of_goal(5, "task.changed", task(SECOND, "completed")),
+        of_goal(6, "goal.changed", json!({"progress": {"done": 2, "total": 2}})),
+        of_goal(7, "run.finished", json!({})),
+    ]
+}
+
 /// A run of two answers and a tool call, taken over once; a goal of two tasks; a schedule that fired twice; a file.
 fn right() -> World {
     let of_run = |seq, fence, kind, data| event(THREAD, seq, RUN, fence, kind, data);
@@ -88,17 +102,7 @@ fn right() -> World {
         of_run(7, 2, "message.finished", json!({"messageId": "m2"})),
         of_run(8, 2, "run.finished", json!({})),
     ];
-    let task = |id: Uuid, status: &str| json!({"taskId": id, "status": status});
-    let of_goal = |seq, kind, data| event(GOAL_THREAD, seq, GOAL_RUN, 1, kind, data);
-    events.extend([
-        of_goal(1, "run.queued", json!({})),
-        of_goal(2, "task.changed", task(FIRST, "running")),
-        of_goal(3, "task.changed", task(FIRST, "completed")),
-        of_goal(4, "task.changed", task(SECOND, "running")),
-        of_goal(5, "task.changed", task(SECOND, "completed")),
-        of_goal(6, "goal.changed", json!({"progress": {"done": 2, "total": 2}})),
-        of_goal(7, "run.finished", json!({})),
-    ]);
+    events.extend(goal_events());
     let mut runs = vec![run(RUN, "a", THREAD, "a", "agent"), run(GOAL_RUN, "g", GOAL_THREAD, &format!("goal-{GOAL}"), "goal")];
     let mut heads = vec![
         HeadRow { thread_id: THREAD, last_seq: 8, head_run_id: None },
@@ -223,8 +227,8 @@ fn bugs_in_the_database_are_caught() {
             w.work.moves[1].before = Some(w.work.moves[0].after);
         }),
         ("an owner after the end", |w| w.work.moves[4].after.form.owned = true),
-        ("a change that nobody saw", |w| drop(w.work.moves.remove(2))),
-        ("a row that its history does not end with", |w| drop(w.work.moves.remove(4))),
+        ("a change that nobody saw", |w| _ = w.work.moves.remove(2)),
+        ("a row that its history does not end with", |w| _ = w.work.moves.remove(4)),
         ("an approval that was decided twice", |w| {
             w.work.statuses.push(status("approvals", APPROVAL, Some("approved"), "rejected"));
         }),

@@ -17,9 +17,7 @@ use crate::{
 pub async fn open(app: &App) -> Result<Uuid> {
     let (id, name, lease) = (new_id(), format!("{}@{}", std::process::id(), host()), app.config.worker.lease);
     if app.db.is_postgres() {
-        let patience = app.config.database.acquire_timeout;
-        let mut connection =
-            tokio::time::timeout(patience, Dedicated::open(&app.config)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let mut connection = Dedicated::open(&app.config).await?;
         let started = Instant::now();
         let now = sessions::open_dedicated(&mut connection, id, &name, lease).await?;
         app.clock.align(now, started + started.elapsed() / 2);

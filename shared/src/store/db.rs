@@ -155,8 +155,11 @@ pub struct SqliteDb {
 pub struct Dedicated(pub(super) PgConnection);
 
 impl Dedicated {
+    /// Waits as long as for a connection of the pool.
     pub async fn open(config: &Config) -> Result<Self> {
-        Ok(Self(PgConnection::connect_with(&Db::postgres_options(config)?).await?))
+        let options = Db::postgres_options(config)?;
+        let connected = tokio::time::timeout(config.database.acquire_timeout, PgConnection::connect_with(&options)).await;
+        Ok(Self(connected.map_err(|_| sqlx::Error::PoolTimedOut)??))
     }
 }
 

@@ -79,6 +79,43 @@ async fn fifty_accepts_on_one_thread_get_fifty_places_and_one_is_ready() {
     }
 }
 
+/// The second of a pair that comes together is of the first one's thread, of its name, or new; who cannot be written harms nobody.
+#[tokio::test]
+async fn accepts_that_come_together_harm_nobody() {
+    for w in worlds().await {
+        // How full the lane is is known from now on: the others are accepted in one go.
+        let first = w.accept("first", "first").await;
+        let theirs = Owner::of_row("theirs");
+        let mut all: Vec<_> = (0..60).map(|n| (owner(), work(&format!("t{}", n % 20), &format!("r{n}")))).collect();
+        all.push((owner(), Work { hash: "another".into(), ..work("t1", "first") }));
+        all.push((owner(), work("t2", "first")));
+        all.push((owner(), Work { input: "nul \u{0}".into(), ..work("t3", "unwritable") }));
+        all.push((theirs, work("t1", "r1")));
+        let answers = join_all(all.iter().map(|(owner, work)| accept(&w.app, owner, work))).await;
+        for (n, answer) in answers.iter().enumerate() {
+            match (n, answer) {
+                (60, answer) => assert_eq!(answer.as_ref().unwrap_err().code, "RUN_EXISTS", "{}", w.name),
+                (61, answer) => assert_eq!(answer.as_ref().unwrap().id, first.id, "{}", w.name),
+                // SQLite keeps what Postgres cannot.
+                (62, answer) => assert_eq!(answer.is_err(), w.app.db.is_postgres(), "{answer:?}"),
+                (n, answer) => assert!(!answer.as_ref().unwrap().replayed, "{} {n}", w.name),
+            }
+        }
+        let kept = 62 + i64::from(!w.app.db.is_postgres());
+        assert_eq!((w.count("runs").await, w.count("messages").await), (kept, kept), "{}", w.name);
+        assert_eq!(w.count("runs WHERE ready").await, 22, "one of each thread");
+        for thread in 0..20 {
+            let orders = [thread, thread + 20, thread + 40].map(|n| answers[n].as_ref().unwrap().id);
+            let mut places = Vec::new();
+            for id in orders {
+                places.push(w.column(id, "thread_order").await.unwrap());
+            }
+            assert!(places.is_sorted(), "{}: those of one thread keep their order: {places:?}", w.name);
+        }
+        w.check().await;
+    }
+}
+
 #[tokio::test]
 async fn more_accepts_than_connections_do_not_wait_for_each_other() {
     for w in worlds_with(|c| c.database.acquire_timeout = Duration::from_secs(5)).await {

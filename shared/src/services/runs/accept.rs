@@ -389,15 +389,26 @@ pub struct Admission(Arc<Mutex<HashMap<Lane, Sample>>>);
 struct Sample {
     queued: u64,
     at: Timestamp,
+    /// An accept is on its way that counts anew.
+    counting: bool,
 }
 
 const FRESH: Duration = Duration::from_millis(200);
+/// While one counts anew, the others go by the last count, but not for longer than this.
+const STALE: Duration = Duration::from_secs(2);
 
 impl Admission {
-    /// Whether a fresh sample says so. Without one the count has to be made, in a transaction: see `check`.
+    /// Whether a sample says so. Without one, and for one caller when it is no longer fresh, the count has to be made, in a
+    /// transaction: see `check`.
     fn has_room(&self, app: &App, lane: Lane) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
-        known.is_some_and(|s| app.clock.now().since(s.at) < FRESH && s.queued < app.config.runs.max_queued)
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sample) = known.get_mut(&lane) else { return false };
+        let age = app.clock.now().since(sample.at);
+        if age >= FRESH && (age >= STALE || !sample.counting) {
+            sample.counting = true;
+            return false;
+        }
+        sample.queued < app.config.runs.max_queued
     }
 
     /// In the caller's transaction: a second connection, asked for while the first is held, is one that all wait for.
@@ -409,7 +420,7 @@ impl Admission {
             _ => {
                 let limit = i64::try_from(most).unwrap_or(i64::MAX);
                 let queued = u64::try_from(sweep::depth(tx, lane, limit).await?).unwrap_or(0);
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now });
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now, counting: false });
                 queued
             }
         };

@@ -50,7 +50,9 @@ async fn an_agent_is_held_after_the_step_it_is_at_and_goes_on_with_the_next_what
         let events = app.events("t").await.unwrap();
         check(&events);
         let row = app.run(run).await.unwrap();
-        assert_eq!((row.state, row.attempt, row.crashes), (RunState::Succeeded, 0, 0), "{}: {:?}", app.name(), row.error);
+        // A claim that the first worker had sent when it died may have taken it with it.
+        assert!(row.crashes <= 1, "{}: {row:?}", app.name());
+        assert_eq!((row.state, row.attempt), (RunState::Succeeded, 0), "{}: {:?}", app.name(), row.error);
         assert_eq!(model.counts().received, 2, "the answer it was held after is not asked for again");
         assert_eq!(of_kind(&events, kind::RUN_WAITING)[0].data["reason"], "paused");
     }

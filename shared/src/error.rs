@@ -107,11 +107,14 @@ impl Error {
         self
     }
 
-    /// The same for another who is told of it; the cause stays with the first.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        let Self { kind, code, message, fields, retry_after, .. } = self;
-        Self { fields: fields.clone(), retry_after: *retry_after, ..Self::new(*kind, code, message.clone()) }
+    /// For each of `n` who asked for the same; the cause goes to the first.
+    pub fn for_each<T>(self, n: usize) -> Vec<Result<T>> {
+        let again = |e: &Self| {
+            let Self { kind, code, message, fields, retry_after, .. } = e;
+            Self { fields: fields.clone(), retry_after: *retry_after, ..Self::new(*kind, code, message.clone()) }
+        };
+        let others: Vec<_> = (1..n).map(|_| Err(again(&self))).collect();
+        std::iter::once(Err(self)).chain(others).take(n).collect()
     }
 
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {

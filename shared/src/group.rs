@@ -23,7 +23,7 @@ pub trait Together: Send + Sync + 'static {
     type Answer: Send + 'static;
     type Key: Eq + Hash + Send;
 
-    /// Two items of one key are never asked for together, and keep their order.
+    /// Two items of one key are never asked for together.
     fn key(item: &Self::Item) -> Option<Self::Key>;
 
     /// One answer an item, in their order.

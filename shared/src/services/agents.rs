@@ -60,12 +60,10 @@ impl Together for MainAgents {
     }
 
     async fn ask(&self, owners: &[Owner]) -> Vec<Result<Option<AgentRecord>>> {
-        let found = store::main(&self.0, &owners.iter().map(Owner::as_str).collect()).await;
-        let of = |owner: &Owner| match &found {
-            Ok(found) => Ok(found.iter().find(|agent| agent.owner == owner.as_str()).cloned()),
-            Err(e) => Err(e.again()),
-        };
-        owners.iter().map(of).collect()
+        match store::main(&self.0, &owners.iter().map(Owner::as_str).collect()).await {
+            Ok(found) => owners.iter().map(|o| Ok(found.iter().find(|agent| agent.owner == o.as_str()).cloned())).collect(),
+            Err(e) => e.for_each(owners.len()),
+        }
     }
 }
 

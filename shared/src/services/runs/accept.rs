@@ -366,8 +366,7 @@ impl Together for Accepts {
         let missing = || Error::internal("an accept answered nothing");
         match at_once::accept_all(&self.0, lines).await {
             Ok(mut placed) => lines.iter().map(|line| placed.remove(&line.run).ok_or_else(missing)).collect(),
-            Err(e) if lines.len() == 1 => vec![Err(e)],
-            Err(e) if e.kind == ErrorKind::Unavailable => lines.iter().map(|_| Err(e.again())).collect(),
+            Err(e) if lines.len() == 1 || e.kind == ErrorKind::Unavailable => e.for_each(lines.len()),
             // One of them cannot be written: the others must not suffer for it.
             Err(_) => {
                 let alone = |line| async move {

@@ -157,10 +157,11 @@ impl From<sqlx::Error> for Error {
         let away = match &e {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => true,
             // 57P01..57P03: shutting down or starting up; 53300: too many connections; class 08: connection; 57014: statement timeout;
-            // 25P03: this process slept in a transaction, and its connection was ended.
-            E::Database(d) => d
-                .code()
-                .is_some_and(|c| matches!(&*c, "57P01" | "57P02" | "57P03" | "53300" | "57014" | "25P03") || c.starts_with("08")),
+            // 25P03: this process slept in a transaction, and its connection was ended; 40P01: two transactions waited for each other,
+            // and this one was rolled back.
+            E::Database(d) => d.code().is_some_and(|c| {
+                matches!(&*c, "57P01" | "57P02" | "57P03" | "53300" | "57014" | "25P03" | "40P01") || c.starts_with("08")
+            }),
             _ => false,
         };
         if away {

@@ -11,10 +11,10 @@ use runmill_shared::{
         event::{NewEvent, kind},
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
-        run::{Claimed, RunState, RunUsage},
+        run::{Claimed, RunUsage},
     },
-    services::runs::execution::{self, Doubt, End, Unit, Writes},
-    store::sessions,
+    services::runs::execution::{self, Claim, Doubt, End, Unit, Writes},
+    store::{runs::moves, sessions},
     tasks,
 };
 use runmill_testkit::database::{TestDatabase, databases};
@@ -131,7 +131,9 @@ impl TestApi {
     }
 
     pub async fn claim(&self, task: Uuid) -> Claimed {
-        execution::claim(&self.app, task, self.session).await.unwrap().expect("the run is not ready")
+        let claim = Claim { run: task, session: self.session };
+        let claimed = moves::claim(&self.app.db, &[claim], self.app.clock.now()).await.unwrap();
+        claimed.into_iter().next().expect("the run is not ready")
     }
 
     pub async fn tell(&self, run: &Claimed, events: Vec<NewEvent>) {
@@ -160,7 +162,7 @@ impl TestApi {
         let said = NewMessage { id: message.into(), role: MessageRole::Assistant, body: MessageBody::text(text) };
         let events = vec![NewEvent::new(kind::MESSAGE_FINISHED, finished), NewEvent::finished(&result, usage, &[])];
         let last = Writes { events, messages: vec![said], ..Writes::default() };
-        let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+        let end = End::succeeded(result.clone()).using(usage);
         execution::end(&self.app, run, end, last).await.unwrap();
     }
 

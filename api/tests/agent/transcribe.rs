@@ -58,7 +58,7 @@ async fn end(api: &TestApi, run: &Claimed, result: Result<Transcript, RunError>)
     };
     let state = if result.is_ok() { RunState::Succeeded } else { RunState::Failed };
     let last = Writes { events: vec![event], ..Writes::default() };
-    execution::end(&api.app, run, End { state, result: value.as_ref(), error: result.as_ref().err(), usage: None }, last)
+    execution::end(&api.app, run, End { state, result: value, error: result.err(), usage: None, next: None }, last)
         .await
         .unwrap();
 }

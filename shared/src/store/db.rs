@@ -229,9 +229,14 @@ impl Db {
         let timeout = config.database.statement_timeout.as_millis().to_string();
         // A process that freezes in the middle of a transaction must not hold its locks for longer than its lease.
         let idle = config.worker.lease.as_millis().to_string();
+        // A statement's plan is kept, and is often made while its tables are all but empty: one that reads a table from end to end is cheap
+        // then, and ruinous an hour later. Whatever is looked up goes through its index.
+        let plans = ["enable_hashjoin", "enable_mergejoin", "enable_material"].map(|join| (join, "off"));
         Ok(options
             .application_name("runmill")
             .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", idle.as_str())])
+            .options(plans)
+            .options([("random_page_cost", "1.1")])
             .statement_cache_capacity(256))
     }
 

@@ -1,5 +1,6 @@
 //! What one run has to tell another. Parent and child are never locked together: the sender writes a row here in its own
 //! transaction, and the row is applied in another.
+use serde_json::json;
 use uuid::Uuid;
 
 use super::db::{Db, FromRow, Row, Sql, Tx, query};
@@ -37,6 +38,12 @@ pub struct Notice {
     pub reason: String,
 }
 
+impl Notice {
+    pub fn new(run_id: Uuid, kind: NoticeKind, reason: &str) -> Self {
+        Self { id: new_id(), run_id, kind, reason: reason.to_owned() }
+    }
+}
+
 impl FromRow for Notice {
     fn from_row(row: &Row) -> Result<Self> {
         let kind: String = row.get("kind")?;
@@ -50,9 +57,18 @@ impl FromRow for Notice {
     }
 }
 
-pub const SEND: Sql = Sql::both("INSERT INTO outbox (id, run_id, kind, reason, created_at) VALUES ($1, $2, $3, $4, $5)");
-pub const CHILDREN: Sql =
-    Sql::both("SELECT id FROM runs WHERE parent_run_id = $1 AND state IN ('queued', 'running', 'waiting') ORDER BY id");
+pub const SEND: Sql = Sql::each(
+    "INSERT INTO outbox (id, run_id, kind, reason, created_at)
+     SELECT n.id, n.run_id, n.kind, n.reason, $2 FROM json_to_recordset($1::json) AS n (id UUID, run_id UUID, kind TEXT, reason TEXT)",
+    "INSERT INTO outbox (id, run_id, kind, reason, created_at)
+     SELECT unhex(n.value ->> 'id'), unhex(n.value ->> 'run_id'), n.value ->> 'kind', n.value ->> 'reason', $2 FROM json_each($1) AS n",
+);
+pub const CHILDREN: Sql = Sql::each(
+    "SELECT runs.id FROM json_array_elements_text($1::json) AS p, runs
+     WHERE runs.parent_run_id = p.value::UUID AND runs.state IN ('queued', 'running', 'waiting') ORDER BY runs.id",
+    "SELECT id FROM runs WHERE parent_run_id IN (SELECT unhex(value) FROM json_each($1))
+         AND state IN ('queued', 'running', 'waiting') ORDER BY id",
+);
 pub const PENDING: Sql = Sql::both("SELECT id, run_id, kind, reason FROM outbox ORDER BY id LIMIT $1");
 pub const TAKE: Sql = Sql::each(
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id = $1 FOR UPDATE SKIP LOCKED) RETURNING id",
@@ -61,18 +77,24 @@ pub const TAKE: Sql = Sql::each(
 pub const STATEMENTS: &[Sql] = &[SEND, CHILDREN, PENDING, TAKE];
 
 pub async fn send(tx: &mut Tx, run_id: Uuid, kind: NoticeKind, reason: &str, now: Timestamp) -> Result<Notice> {
-    let notice = Notice { id: new_id(), run_id, kind, reason: reason.to_owned() };
-    query(SEND).bind(notice.id).bind(run_id).bind(kind.as_str()).bind(reason).bind(now).execute(tx).await?;
+    let notice = Notice::new(run_id, kind, reason);
+    send_all(tx, std::slice::from_ref(&notice), now).await?;
     Ok(notice)
 }
 
-/// Tells every child that has not ended to stop.
-pub async fn cancel_children(tx: &mut Tx, parent: Uuid, now: Timestamp) -> Result<Vec<Notice>> {
-    let mut notices = Vec::new();
-    for child in query(CHILDREN).bind(parent).all::<Uuid>(&mut *tx).await? {
-        notices.push(send(tx, child, NoticeKind::Cancel, "its parent has ended", now).await?);
+pub async fn send_all(tx: &mut Tx, notices: &[Notice], now: Timestamp) -> Result<()> {
+    if notices.is_empty() {
+        return Ok(());
     }
-    Ok(notices)
+    let row = |n: &Notice| json!({ "id": n.id.simple().to_string(), "run_id": n.run_id.simple().to_string(), "kind": n.kind.as_str(), "reason": n.reason });
+    query(SEND).bind_json(&notices.iter().map(row).collect::<Vec<_>>())?.bind(now).execute(tx).await?;
+    Ok(())
+}
+
+/// The children of any of these that have not ended.
+pub async fn children(tx: &mut Tx, parents: &[Uuid]) -> Result<Vec<Uuid>> {
+    let parents: Vec<_> = parents.iter().map(|id| id.simple().to_string()).collect();
+    query(CHILDREN).bind_json(&parents)?.all(tx).await
 }
 
 pub async fn pending(db: &Db, limit: i64) -> Result<Vec<Notice>> {

@@ -43,10 +43,12 @@ pub const START: Sql = Sql::each(
          WHERE run_steps.status = 'started'
      RETURNING run_id AS id",
 );
+/// `COALESCE` keeps Postgres from reading all steps that are started, which it takes for few.
 pub const FINISH: Sql = Sql::each(
     "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
      FROM json_to_recordset($1::json) AS s (run_id UUID, key TEXT, fence BIGINT, result TEXT)
-     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND run_steps.status = 'started' RETURNING run_steps.run_id AS id",
+     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND COALESCE(run_steps.status = 'started', FALSE)
+     RETURNING run_steps.run_id AS id",
     "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
      FROM (SELECT unhex(j.value ->> 'run_id') AS id, j.value ->> 'key' AS name_key, j.value ->> 'fence' AS fence,
                j.value ->> 'result' AS result FROM json_each($1) AS j) AS s
@@ -54,7 +56,8 @@ pub const FINISH: Sql = Sql::each(
 );
 pub const ABANDON: Sql = Sql::each(
     "DELETE FROM run_steps USING json_to_recordset($1::json) AS s (run_id UUID, key TEXT)
-     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND run_steps.status = 'started' RETURNING run_steps.run_id AS id",
+     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND COALESCE(run_steps.status = 'started', FALSE)
+     RETURNING run_steps.run_id AS id",
     "DELETE FROM run_steps WHERE status = 'started' AND (run_id, key) IN
          (SELECT unhex(j.value ->> 'run_id'), j.value ->> 'key' FROM json_each($1) AS j) RETURNING run_id AS id",
 );

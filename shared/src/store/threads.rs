@@ -81,11 +81,16 @@ pub const ADVANCE_MANY: Sql = Sql::each(
 );
 pub const HEAD: Sql =
     Sql::both("SELECT last_seq, first_seq, last_message_seq, last_order, head_run_id FROM thread_heads WHERE thread_id = $1");
-/// The second condition on the state is the index's own: without it SQLite does not see that the index has all it needs.
-pub const HAND_ON: Sql = Sql::both(
-    "UPDATE thread_heads SET head_run_id = (SELECT id FROM runs WHERE thread_id = $1 AND state = 'queued'
-         AND state IN ('queued', 'running', 'waiting') AND thread_order IS NOT NULL ORDER BY thread_order LIMIT 1)
-     WHERE thread_id = $1 AND head_run_id = $2 RETURNING head_run_id",
+/// The second condition on the state is that of the index by thread; the first is written so that no other index has it.
+pub const HAND_ON: Sql = Sql::each(
+    "UPDATE thread_heads SET head_run_id = (SELECT r.id FROM runs r WHERE r.thread_id = thread_heads.thread_id AND r.state || '' = 'queued'
+         AND r.state IN ('queued', 'running', 'waiting') AND r.thread_order IS NOT NULL ORDER BY r.thread_order LIMIT 1)
+     FROM json_to_recordset($1::json) AS e (thread UUID, run UUID)
+     WHERE thread_heads.thread_id = e.thread AND head_run_id = e.run RETURNING head_run_id",
+    "UPDATE thread_heads SET head_run_id = (SELECT r.id FROM runs r WHERE r.thread_id = thread_heads.thread_id AND r.state || '' = 'queued'
+         AND r.state IN ('queued', 'running', 'waiting') AND r.thread_order IS NOT NULL ORDER BY r.thread_order LIMIT 1)
+     FROM (SELECT unhex(j.value ->> 'thread') AS thread, unhex(j.value ->> 'run') AS run FROM json_each($1) AS j) AS e
+     WHERE thread_heads.thread_id = e.thread AND head_run_id = e.run RETURNING head_run_id",
 );
 pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, ADVANCE_MANY, HEAD, HAND_ON];
 
@@ -129,9 +134,19 @@ pub async fn head(db: &Db, thread_id: Uuid) -> Result<Option<Head>> {
     query(HEAD).bind(thread_id).optional_as(db).await
 }
 
-/// Hands the thread from a run that has ended to the next in order; answers that one. The head must be locked already: the
+struct NextHead(Option<Uuid>);
+
+impl FromRow for NextHead {
+    fn from_row(row: &Row) -> Result<Self> {
+        row.get("head_run_id").map(Self)
+    }
+}
+
+/// Hands threads from runs that have ended (thread and run) to the next in order; answers those. The heads must be locked already: the
 /// choice has to be made by a statement that starts after the lock was got, else it misses what was accepted meanwhile.
-pub async fn hand_on(tx: &mut Tx, thread_id: Uuid, ended: Uuid) -> Result<Option<Uuid>> {
-    let row = query(HAND_ON).bind(thread_id).bind(ended).optional(tx).await?;
-    row.map_or(Ok(None), |row| row.get("head_run_id"))
+pub async fn hand_on(tx: &mut Tx, ended: &[(Uuid, Uuid)]) -> Result<Vec<Uuid>> {
+    let row = |(thread, run): &(Uuid, Uuid)| serde_json::json!({ "thread": thread.simple().to_string(), "run": run.simple().to_string() });
+    let list: Vec<_> = ended.iter().map(row).collect();
+    let heads = query(HAND_ON).bind_json(&list)?.all::<NextHead>(tx).await?;
+    Ok(heads.into_iter().filter_map(|head| head.0).collect())
 }

@@ -88,7 +88,7 @@ async fn cancel_reaches_children_and_their_children() {
         until("the whole tree is cancelled", async || w.count("runs WHERE state = 'cancelled'").await == 4).await;
         until("every notice is applied", async || w.count("outbox").await == 0).await;
         assert_eq!(w.run(grandchild).await.root_run_id, Some(parent.id), "{}", w.name);
-        assert!(execution::claim(&w.app, queued, w.session().await).await.unwrap().is_none());
+        assert!(w.try_claim(queued, w.session().await).await.is_none());
         w.check().await;
     }
 }

@@ -234,7 +234,7 @@ async fn runs_that_wait_have_no_lease_and_are_in_no_sweep() {
         let session = w.session().await;
         for n in 0..300 {
             let id = w.accept(&format!("t{n}"), &format!("r{n}")).await.id;
-            let run = execution::claim(&w.app, id, session).await.unwrap().unwrap();
+            let run = w.try_claim(id, session).await.unwrap();
             execution::park(&w.app, &run, 0, &waiting, Writes::default()).await.unwrap();
         }
         assert_eq!(

@@ -38,11 +38,13 @@ use runmill_shared::{
     services::runs::{
         accept::{Accepted, Work, accept},
         control,
-        execution::{self, End, Unit, Writes},
+        execution::{self, Claim, End, Unit, Writes},
     },
     store::{
         db::{FromRow, Row, Sql, Tx, query},
-        events, sessions,
+        events,
+        runs::moves,
+        sessions,
     },
 };
 use runmill_testkit::database::{TestDatabase, databases};
@@ -97,7 +99,11 @@ impl World {
 
     /// By a session of its own.
     async fn claim(&self, id: Uuid) -> Claimed {
-        execution::claim(&self.app, id, self.session().await).await.unwrap().expect("it is ready")
+        self.try_claim(id, self.session().await).await.expect("it is ready")
+    }
+
+    async fn try_claim(&self, id: Uuid, session: Uuid) -> Option<Claimed> {
+        claimed_by(&self.app, id, session).await
     }
 
     /// A worker session that stays live.
@@ -222,13 +228,18 @@ fn unit(run: &Claimed, events: Vec<NewEvent>) -> Unit<'_> {
     Unit { run, writes: Writes { events, ..Writes::default() } }
 }
 
+/// What a worker's process does with a hint.
+async fn claimed_by(app: &App, id: Uuid, session: Uuid) -> Option<Claimed> {
+    moves::claim(&app.db, &[Claim { run: id, session }], app.clock.now()).await.unwrap().pop()
+}
+
 fn delta(text: &str) -> NewEvent {
     NewEvent::new("text.delta", json!({ "messageId": "m", "delta": text }))
 }
 
 async fn finish(app: &App, run: &Claimed) -> runmill_shared::Result<()> {
     let (result, usage) = (json!("done"), RunUsage { input_tokens: 1, output_tokens: 2, ..RunUsage::default() });
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+    let end = End::succeeded(result.clone()).using(usage);
     let writes = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
     execution::end(app, run, end, writes).await
 }

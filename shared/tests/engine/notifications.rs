@@ -82,7 +82,7 @@ async fn a_run_that_nobody_waits_for_tells_of_its_end_once() {
             (started("done").await, started("failed").await, started("mine").await, started("taken").await);
         w.finish(&done).await;
         let error = RunError::new("MODEL_AUTH", "who are you?", false);
-        let end = End { state: RunState::Failed, result: None, error: Some(&error), usage: None };
+        let end = End::failed(error.clone());
         let writes = Writes { events: vec![NewEvent::failed(&error, false)], ..Writes::default() };
         execution::end(&w.app, &failed, end, writes).await.unwrap();
         control::cancel(&w.app, &Caller::local(), mine.id).await.unwrap();

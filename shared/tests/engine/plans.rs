@@ -4,7 +4,7 @@ use runmill_shared::store::{
     db::{Tx, Value},
     events, executions, messages, outbox,
     runs::{moves, sweep},
-    schedules, sessions, threads,
+    schedules, sessions, steps, threads,
 };
 
 use super::*;
@@ -26,6 +26,7 @@ fn hot() -> Vec<Plan> {
     let (local, few) = (Value::from("local"), Value::from(20_i64));
     let (any, any_id, any_n) = (Value::from(None::<String>), Value::from(None::<Uuid>), Value::from(None::<i64>));
     let (no, ids) = (Value::from(false), Value::from(format!("[\"{}\"]", new_id().simple())));
+    let list = Value::from(json!([{ "id": new_id().simple().to_string() }]).to_string());
     let plan = |name, statement, values: &[&Value], sqlite, postgres| Plan {
         name,
         statement,
@@ -34,11 +35,14 @@ fn hot() -> Vec<Plan> {
         postgres,
     };
     vec![
-        plan("claim", moves::CLAIM, &[&id, &id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("claim", moves::CLAIM, &[&list, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("hold many", moves::HOLD_MANY, &[&list], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("end", moves::END, &[&list, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("finish", steps::FINISH, &[&list, &n], &["sqlite_autoindex_run_steps_1"], &["run_steps_pkey"]),
         plan("hold", moves::HOLD, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
         plan("wake", moves::WAKE, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
         plan("release", moves::RELEASE, &[&id, &n, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
-        plan("make ready", moves::MAKE_READY, &[&id, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
+        plan("make ready", moves::MAKE_READY, &[&ids, &n], &["sqlite_autoindex_runs_1"], &["runs_pkey"]),
         plan("lost hints", sweep::LOST_HINTS, &[&lane, &n, &n, &n, &n], &["runs_ready"], &["runs_ready"]),
         plan("ready", sweep::READY, &[&lane, &n], &["runs_ready"], &["runs_ready"]),
         plan("backed off", sweep::BACKED_OFF, &[&n, &n], &["runs_due"], &["runs_due"]),
@@ -52,8 +56,8 @@ fn hot() -> Vec<Plan> {
         plan("depth", sweep::DEPTH, &[&lane, &n], &["runs_queued"], &["runs_queued"]),
         plan("oldest", sweep::OLDEST, &[&lane], &["runs_ready"], &["runs_ready"]),
         plan("forget runs", sweep::FORGET_RUNS, &[&n, &n], &["runs_ended"], &["runs_ended"]),
-        plan("hand on", threads::HAND_ON, &[&id, &id], &["runs_thread"], &["runs_thread"]),
-        plan("children", outbox::CHILDREN, &[&id], &["runs_parent"], &["runs_parent"]),
+        plan("hand on", threads::HAND_ON, &[&list], &["runs_thread"], &["runs_thread"]),
+        plan("children", outbox::CHILDREN, &[&ids], &["runs_parent"], &["runs_parent"]),
         plan("dead owners", sessions::DEAD_OWNERS, &[&n, &id], &["runs_lease"], &["runs_lease"]),
         plan("close", sessions::CLOSE, &[&n, &id], &["runs_lease"], &["runs_lease"]),
         plan("page", events::PAGE, &[&id, &n, &n], &["sqlite_autoindex_run_events_1"], &["run_events_pkey"]),
@@ -121,7 +125,7 @@ async fn fill(w: &World) {
         "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
              hinted_at, fence, attempt, crashes, wake_seq, wake_at, lease_owner, queue_deadline, run_deadline, run_left, policy,
              parent_run_id, input, input_hash, created_at, finished_at)
-         {numbers} SELECT {id}, 'local', {thread}, 'r' || i, 'agent', 'runs',
+         {numbers} SELECT {id}, CASE WHEN i % 20 = 3 THEN 'local' ELSE 'owner ' || i % 20 END, {thread}, 'r' || i, 'agent', 'runs',
              CASE i % 40 WHEN 0 THEN 'queued' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' ELSE 'succeeded' END, i % 80 = 0, i, 0, i,
              CASE WHEN i % 400 = 0 THEN i END, 0, 0, 0, 0, 0, CASE WHEN i % 40 = 2 THEN i END, CASE WHEN i % 40 = 1 THEN {id} END,
              CASE WHEN i % 40 = 0 THEN i END, CASE WHEN i % 40 = 1 THEN i END, 0, '{{}}', CASE WHEN i % 100 = 1 THEN {id} END, '', '', i,

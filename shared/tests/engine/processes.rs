@@ -69,7 +69,7 @@ async fn a_cancel_here_stops_the_worker_there_and_hints_are_shared() {
     let Some((w, second)) = two_processes().await else { return };
     let accepted = w.accept("t", "a").await;
     until("its hint is there", async || second.queue.depth(Lane::Runs).await.unwrap() == 1).await;
-    let run = execution::claim(&second, accepted.id, w.session().await).await.unwrap().unwrap();
+    let run = claimed_by(&second, accepted.id, w.session().await).await.unwrap();
     let mut stopped = second.live.orders();
     let stop = async {
         // The subscription is made in the background: until it stands, a stop is lost, as any message may be.

@@ -10,8 +10,8 @@ async fn of_twenty_claimers_one_wins() {
         for n in 0..5 {
             let id = w.accept(&format!("t{n}"), &format!("r{n}")).await.id;
             let sessions = join_all((0..20).map(|_| w.session())).await;
-            let claims = join_all(sessions.into_iter().map(|session| execution::claim(&w.app, id, session))).await;
-            assert_eq!(claims.into_iter().filter(|c| c.as_ref().unwrap().is_some()).count(), 1, "{}", w.name);
+            let claims = join_all(sessions.into_iter().map(|session| w.try_claim(id, session))).await;
+            assert_eq!(claims.into_iter().filter(|c| c.is_some()).count(), 1, "{}", w.name);
             assert_eq!(w.column(id, "fence").await, Some(1));
         }
     }

@@ -52,7 +52,7 @@ async fn a_dead_workers_runs_go_back_and_poison_is_failed() {
         let now = w.app.clock.now();
         sessions::open(&w.app.db, session, "w", now, now.after(MINUTE)).await.unwrap();
         for id in &ids {
-            execution::claim(&w.app, *id, session).await.unwrap().unwrap();
+            w.try_claim(*id, session).await.unwrap();
         }
         assert_eq!(sweep::dead_workers(&w.app, mine).await.unwrap(), 0, "{}", w.name);
         w.later(MINUTE * 2);
@@ -73,10 +73,10 @@ async fn a_worker_that_slept_through_its_expiry_claims_nothing() {
         sessions::open(&w.app.db, asleep, "w", now, now.after(MINUTE)).await.unwrap();
         w.later(MINUTE * 2);
         let id = w.accept("t", "a").await.id;
-        assert!(execution::claim(&w.app, id, asleep).await.unwrap().is_none(), "{}: it has expired", w.name);
+        assert!(w.try_claim(id, asleep).await.is_none(), "{}: it has expired", w.name);
         sweep::dead_workers(&w.app, new_id()).await.unwrap();
         assert_eq!(w.count("worker_sessions").await, 0);
-        assert!(execution::claim(&w.app, id, asleep).await.unwrap().is_none(), "it is gone");
+        assert!(w.try_claim(id, asleep).await.is_none(), "it is gone");
         assert!(w.is_ready(id).await);
     }
 }
@@ -100,7 +100,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
         let others = w.started("v", "others").await;
         let mut expected = Vec::new();
         for id in [known, unknown] {
-            let run = execution::claim(&w.app, id, session).await.unwrap().unwrap();
+            let run = w.try_claim(id, session).await.unwrap();
             expected.push((id, run.fence));
         }
         let rows = execution::held_by(&w.app, session).await.unwrap();

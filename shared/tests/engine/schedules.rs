@@ -69,7 +69,7 @@ impl World {
 
     async fn fail(&self, run: &Claimed) {
         let error = RunError::new("BROKEN", "it broke", false);
-        let end = End { state: RunState::Failed, result: None, error: Some(&error), usage: None };
+        let end = End::failed(error.clone());
         let writes = Writes { events: vec![NewEvent::failed(&error, false)], ..Writes::default() };
         execution::end(&self.app, run, end, writes).await.unwrap();
     }

@@ -63,7 +63,7 @@ impl Stress<'_> {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
             };
-            let Some(run) = execution::claim(&self.w.app, run.id, session).await.unwrap() else { continue };
+            let Some(run) = self.w.try_claim(run.id, session).await else { continue };
             if !self.execute(&mut rng, &run).await {
                 sessions::expire(&self.w.app.db, session).await.unwrap();
                 session = self.session().await;

@@ -11,7 +11,7 @@ use runmill_shared::{
     store::{
         db::Db,
         runs::{
-            at_once, batch,
+            Fenced, at_once, batch,
             moves::{self, Ending},
             sweep,
         },
@@ -103,7 +103,10 @@ async fn drive(w: &World, sql: Sql, way: usize, run: &Claimed, session: Uuid) {
     let (db, error) = (&w.app.db, RunError::new("X", "x", false));
     let ending = |state| Ending { state, result: None, error: None, usage: None };
     let mut tx = match sql {
-        moves::CLAIM => return drop(moves::claim(db, run.id, w.session().await, START).await.unwrap()),
+        moves::CLAIM => {
+            let claim = Claim { run: run.id, session: w.session().await };
+            return drop(moves::claim(db, &[claim], START).await.unwrap());
+        }
         moves::RELEASE => return assert!(moves::release(db, run.id, run.fence, START).await.is_ok()),
         sweep::LOST_HINTS => return drop(sweep::lost_hints(db, Lane::Runs, i64::MAX, START, LATER, MANY).await.unwrap()),
         sweep::BACKED_OFF => return drop(sweep::backed_off(db, START, MANY).await.unwrap()),
@@ -115,7 +118,8 @@ async fn drive(w: &World, sql: Sql, way: usize, run: &Claimed, session: Uuid) {
     match sql {
         moves::END => {
             let state = [RunState::Succeeded, RunState::Failed][way];
-            moves::end(&mut tx, run.id, run.fence, &ending(state), START).await.unwrap();
+            let held = Fenced { id: run.id, fence: run.fence };
+            moves::end(&mut tx, &[(held, ending(state))], START).await.unwrap();
         }
         moves::END_FROM_OUTSIDE => {
             let state = [RunState::Failed, RunState::Cancelled][way];
@@ -130,7 +134,7 @@ async fn drive(w: &World, sql: Sql, way: usize, run: &Claimed, session: Uuid) {
         moves::PAUSE => drop(moves::pause(&mut tx, run.id).await.unwrap()),
         moves::RESUME => drop(moves::resume(&mut tx, run.id, MINUTE, START).await.unwrap()),
         moves::BACK_OFF => assert!(moves::back_off(&mut tx, run, LATER, &error, START).await.is_ok()),
-        moves::MAKE_READY => drop(moves::make_ready(&mut tx, run.id, START).await.unwrap()),
+        moves::MAKE_READY => drop(moves::make_ready(&mut tx, &[run.id], START).await.unwrap()),
         moves::JOIN_ORDER => assert!(moves::join_order(&mut tx, run.id, 1).await.is_ok()),
         other => panic!("it writes runs, and nobody tries it: {other:?}"),
     }

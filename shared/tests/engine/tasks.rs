@@ -113,7 +113,7 @@ async fn execute(w: &World, goal: Option<&Goal>, id: Uuid) -> Claimed {
 async fn fail_run(w: &World, run: &Claimed, retryable: bool) {
     let error = RunError::new("MODEL_AWAY", "the model is away", retryable);
     let usage = Some(RunUsage { input_tokens: 1, ..RunUsage::default() });
-    let end = End { state: RunState::Failed, result: None, error: Some(&error), usage };
+    let end = End { usage, ..End::failed(error.clone()) };
     let writes = Writes { events: vec![NewEvent::failed(&error, false)], ..Writes::default() };
     execution::end(&w.app, run, end, writes).await.unwrap();
 }

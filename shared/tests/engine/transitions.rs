@@ -20,7 +20,7 @@ async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
     let made = match by {
         Transition::Claim => {
             drop(tx);
-            return moves::claim(&w.app.db, run.id, session, START).await.unwrap().is_some();
+            return moves::claim(&w.app.db, &[Claim { run: run.id, session }], START).await.unwrap().pop().is_some();
         }
         Transition::Release => {
             drop(tx);
@@ -36,7 +36,11 @@ async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
         }
         Transition::Wake => moves::wake(&mut tx, run.id, START).await.unwrap().is_some(),
         Transition::Backoff => moves::back_off(&mut tx, run, START, &error, START).await.unwrap(),
-        Transition::Succeed => moves::end(&mut tx, run.id, run.fence, &ending(RunState::Succeeded, None), START).await.unwrap(),
+        Transition::Succeed => {
+            let held = execution::Fenced { id: run.id, fence: run.fence };
+            let ended = moves::end(&mut tx, &[(held, ending(RunState::Succeeded, None))], START).await.unwrap();
+            !ended.is_empty()
+        }
         Transition::Fail => {
             moves::end_from_outside(&mut tx, run.id, &ending(RunState::Failed, Some(&error)), START).await.unwrap()
         }

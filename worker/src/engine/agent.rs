@@ -8,7 +8,7 @@ use runmill_shared::{
         agent::Agent,
         chat::{ChatMessage, FinishReason, ToolSpec},
         event::{NewEvent, kind},
-        run::{Claimed, RunKind, RunState},
+        run::{Claimed, RunKind},
     },
     jobs::{AgentRun, MemoryExtraction},
     services::{
@@ -294,12 +294,11 @@ impl Loop<'_> {
         }
         let usage = self.journal.usage();
         last.events.push(NewEvent::finished(&result, usage, pending));
-        let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
         // An agent's task for another agent says nothing of the user.
         let is_turn = run.kind == RunKind::Agent && run.parent_run_id.is_none();
         let learns = self.agent.definition.memory.extract && is_turn && pending.is_empty();
         let next = if learns { Some(extraction(run)?) } else { None };
-        self.journal.recorder.end_then(run, end, last, next.as_ref()).await?;
+        self.journal.recorder.end(run, End { next, ..End::succeeded(result).using(usage) }, last).await?;
         Ok(Left::Ended)
     }
 }

@@ -51,7 +51,9 @@ pub fn tool_key(iteration: u32, index: usize, tool: &str, arguments: &Value) -> 
 
 impl Journal {
     pub async fn open(app: &App, run: Arc<Claimed>, recorder: Recorder) -> Result<Self, Failure> {
-        let steps = execution::journal(app, run.id).await?;
+        // What is executed for the first time has done nothing yet, unless it retries another.
+        let is_new = run.fence == 1 && run.retry_of.is_none();
+        let steps = if is_new { Vec::new() } else { execution::journal(app, run.id).await? };
         let next_ordinal = steps.iter().map(|s| s.ordinal + 1).max().unwrap_or(0);
         Ok(Self { run, recorder, steps: steps.into_iter().map(|s| (s.key.clone(), s)).collect(), next_ordinal })
     }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use runmill_shared::{
-    App, Error, ErrorKind,
+    App, Error,
     domain::{
         event::NewEvent,
         message::NewMessage,
         run::{Claimed, RunError},
         step::StepWrite,
     },
-    services::runs::execution::{self, Doubt, End, Fenced, Next, Unit, Writes},
+    services::runs::execution::{self, Doubt, End, Fenced, Unit, Writes},
     tasks,
 };
 use tokio::{
@@ -60,6 +60,8 @@ struct State {
 struct Pending {
     run: Arc<Claimed>,
     writes: Writes,
+    /// What comes with the run's end.
+    last: Option<Writes>,
     waiting: Vec<oneshot::Sender<Result<(), Failure>>>,
 }
 
@@ -97,10 +99,11 @@ impl Recorder {
             let mut state = self.state();
             state.urgent = true;
             let pending = state.pending(run);
-            writes.events.into_iter().for_each(|e| pending.say(e));
-            pending.writes.steps.extend(writes.steps);
-            pending.writes.messages.extend(writes.messages);
-            pending.writes.approvals.extend(writes.approvals);
+            match writes.end {
+                // Apart: a run that is out of time before its end is written fails, without saying that it has succeeded.
+                Some(_) => pending.last = Some(writes),
+                None => pending.add(writes),
+            }
             pending.waiting.push(tell);
         }
         self.0.work.notify_one();
@@ -125,34 +128,8 @@ impl Recorder {
 
     /// Ends the run, with what it has said so far and `add`. Tries until the database answers: an answer that is paid for is not
     /// given up. The caller drops this when the execution has to stop.
-    pub async fn end(&self, run: &Claimed, end: End<'_>, add: Writes) -> Result<(), Failure> {
-        self.end_then(run, end, add, None).await
-    }
-
-    /// As `end`; `next` begins with it.
-    pub async fn end_then(&self, run: &Claimed, end: End<'_>, add: Writes, next: Option<&Next>) -> Result<(), Failure> {
-        let mut last = self.take(run.id).await;
-        last.events.extend(add.events);
-        last.steps.extend(add.steps);
-        last.messages.extend(add.messages);
-        last.approvals.extend(add.approvals);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match execution::end_then(&self.0.app, run, end, last.clone(), next).await {
-                // A commit whose answer was lost is found to be done: then the run is not ours any more.
-                Err(e) if e.code == "DATABASE_UNAVAILABLE" => {
-                    tracing::warn!(run = %run.id, error = %e, "the run's end is kept until the database answers");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                // As a flush that is refused: another try would say the same again, and pay the model for it.
-                Err(e) if e.kind == ErrorKind::Internal => {
-                    tracing::error!(run = %run.id, error = %e, "the run's end cannot be written");
-                    return Err(Failure::Run { error: unwritable(), retry_after: None });
-                }
-                outcome => return Ok(outcome?),
-            }
-        }
+    pub async fn end(&self, run: &Arc<Claimed>, end: End, add: Writes) -> Result<(), Failure> {
+        self.commit(run, Writes { end: Some(end), ..add }).await
     }
 
     /// Drops what the run has said and is not written: its execution may not write any more.
@@ -270,7 +247,7 @@ impl State {
         let mut ids: Vec<_> = self.pending.keys().copied().collect();
         // Those that somebody waits for first.
         ids.sort_by_key(|id| self.pending.get(id).is_none_or(|p| p.waiting.is_empty()));
-        let batch: Vec<_> = ids.into_iter().take(RUNS).filter_map(|id| self.pending.remove(&id)).collect();
+        let batch: Vec<_> = ids.into_iter().take(RUNS).filter_map(|id| self.pending.remove(&id)).map(Pending::whole).collect();
         self.in_flight = batch.iter().map(|p| p.run.id).collect();
         self.urgent = self.pending.values().any(|p| !p.waiting.is_empty());
         batch
@@ -279,7 +256,22 @@ impl State {
 
 impl Pending {
     fn of(run: &Arc<Claimed>) -> Self {
-        Self { run: run.clone(), writes: Writes::default(), waiting: Vec::new() }
+        Self { run: run.clone(), writes: Writes::default(), last: None, waiting: Vec::new() }
+    }
+
+    fn add(&mut self, writes: Writes) {
+        writes.events.into_iter().for_each(|e| self.say(e));
+        self.writes.steps.extend(writes.steps);
+        self.writes.messages.extend(writes.messages);
+        self.writes.approvals.extend(writes.approvals);
+        self.writes.end = writes.end;
+    }
+
+    fn whole(mut self) -> Self {
+        if let Some(last) = self.last.take() {
+            self.add(last);
+        }
+        self
     }
 
     fn say(&mut self, event: NewEvent) {

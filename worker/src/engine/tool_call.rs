@@ -7,7 +7,7 @@ use runmill_shared::{
     domain::{
         chat,
         event::{NewEvent, kind},
-        run::{Claimed, RunState, RunUsage},
+        run::{Claimed, RunUsage},
     },
     jobs::{CalledTool, ToolCall},
     services::runs::execution::{End, Parked, Writes},
@@ -69,7 +69,7 @@ fn told(result: &Value) -> Value {
 
 async fn end(journal: &Journal, result: &Value) -> Result<Left, Failure> {
     let last = Writes { events: vec![NewEvent::finished(result, RunUsage::default(), &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(result), error: None, usage: None };
+    let end = End::succeeded(result.clone());
     journal.recorder.end(&journal.run, end, last).await?;
     Ok(Left::Ended)
 }

@@ -5,7 +5,7 @@ use runmill_shared::{
     domain::{
         caller::Owner,
         event::{NewEvent, kind},
-        run::{Claimed, RunState, RunUsage},
+        run::{Claimed, RunUsage},
     },
     jobs::Delivery,
     services::{
@@ -26,7 +26,7 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     let parcel = notifications::parcel(&jobs.app, &Owner::of_row(run.owner.as_str()), &input).await?;
     let result = json!({ "status": jobs.deliveries.send(&jobs.app, &parcel).await? });
     let last = Writes { events: vec![NewEvent::finished(&result, RunUsage::default(), &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
+    let end = End::succeeded(result);
     jobs.recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }

@@ -8,7 +8,7 @@ use runmill_shared::{
         event::{NewEvent, kind},
         memory::NewMemory,
         message::{Message, MessageRole},
-        run::{Claimed, RunState},
+        run::Claimed,
     },
     jobs::MemoryExtraction,
     services::{
@@ -61,7 +61,7 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     let saved = memories::save(&jobs.app, &owner, &facts, Some(input.run_id)).await?;
     let (result, usage) = (json!({ "memories": saved.new.len() }), journal.usage());
     let last = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+    let end = End::succeeded(result).using(usage);
     jobs.recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }

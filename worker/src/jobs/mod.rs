@@ -21,10 +21,11 @@ use runmill_shared::{
     domain::{
         Lane,
         event::{NewEvent, kind},
-        run::{Claimed, RunError, RunKind, RunState},
+        run::{Claimed, RunError, RunKind},
     },
+    group::Group,
     queue::Hint,
-    services::runs::execution::{self, End, Writes},
+    services::runs::execution::{self, Claim, Claims, End, Writes},
     telemetry,
 };
 use tracing::{Instrument, field::Empty};
@@ -42,6 +43,9 @@ use crate::{
 
 /// How long a drained run waits until what it has said is written.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Statements that claim, on their way at once, and what one of them claims at most.
+const CLAIMS_AT_ONCE: usize = 2;
+const CLAIMS: usize = 64;
 
 /// What every job is given.
 pub struct Jobs {
@@ -49,6 +53,7 @@ pub struct Jobs {
     recorder: Recorder,
     executions: Executions,
     leases: Leases,
+    claims: Group<Claims>,
     tools: Tools,
     asr: Asr,
     deliveries: Deliveries,
@@ -59,7 +64,8 @@ impl Jobs {
         let (sandbox, asr) = (Sandbox::new(&app.config.sandbox), Asr::from_config(&app.config)?);
         let tools = Tools::of_worker(&app.config, &sandbox, &asr)?;
         let deliveries = Deliveries::open(app, tools.means(app)?.web)?;
-        Ok(Self { app: app.clone(), recorder, executions, leases, tools, asr, deliveries })
+        let claims = Group::new(Claims(app.clone()), CLAIMS_AT_ONCE, CLAIMS);
+        Ok(Self { app: app.clone(), recorder, executions, leases, claims, tools, asr, deliveries })
     }
 
     /// One line a kind. Boxed: the compiler need not know how large the largest job is.
@@ -143,8 +149,7 @@ impl Jobs {
         last.events.extend(half_said(&self.app, run, &last).await?);
         tracing::info!(code = error.code, "the run failed");
         last.events.push(NewEvent::failed(error, false));
-        let end = End { state: RunState::Failed, result: None, error: Some(error), usage: None };
-        execution::end(&self.app, run, end, last).await
+        execution::end(&self.app, run, End::failed(error.clone()), last).await
     }
 }
 
@@ -158,7 +163,7 @@ impl Handle for Jobs {
             _ = entry.stopped() => return Ok(Outcome::PutBack),
             session = self.leases.session() => session,
         };
-        let Some(run) = execution::claim(&self.app, hint.run_id, session).await? else {
+        let Some(run) = self.claims.ask(Claim { run: hint.run_id, session }).await? else {
             return Ok(Outcome::Done);
         };
         entry.begin(run.fence, run.paused);

@@ -7,7 +7,7 @@ use runmill_shared::{
         caller::Owner,
         chat::{ChatMessage, ModelResponse},
         event::{NewEvent, kind},
-        run::{Claimed, RunState, RunUsage},
+        run::{Claimed, RunUsage},
     },
     jobs::ModelTest,
     services::{
@@ -45,7 +45,7 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     };
     let result = serde_json::to_value(&tested).map_err(Error::from)?;
     let last = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+    let end = End::succeeded(result).using(usage);
     jobs.recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }

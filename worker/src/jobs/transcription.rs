@@ -4,7 +4,7 @@ use std::sync::Arc;
 use runmill_shared::{
     domain::{
         event::{NewEvent, kind},
-        run::{Claimed, RunState, RunUsage},
+        run::{Claimed, RunUsage},
         transcript::Transcript,
     },
     jobs::Transcription,
@@ -32,7 +32,7 @@ pub async fn execute(jobs: &Jobs, run: &Arc<Claimed>) -> Result<Left, Failure> {
     let transcript = listen(jobs, run, wav).await?;
     let result = serde_json::to_value(&transcript).map_err(|e| Failure::from(runmill_shared::Error::from(e)))?;
     let last = Writes { events: vec![NewEvent::finished(&result, RunUsage::default(), &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
+    let end = End::succeeded(result);
     jobs.recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }

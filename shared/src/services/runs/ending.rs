@@ -14,7 +14,7 @@ use crate::{
         approvals,
         db::Tx,
         messages,
-        outbox::{self, NoticeKind},
+        outbox::{self, Notice, NoticeKind},
         runs::{moves, view},
         steps,
         threads::{self, Advance},
@@ -56,7 +56,7 @@ pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outsid
     after.append(tx, source, events, now).await?;
     after.stopped(run.lane, id);
     approvals::cancel_of_run(tx, id, now).await?;
-    consequences(tx, after, &Ended::of(&run, how), now).await?;
+    consequences(tx, after, &[Ended::of(&run, how)], now).await?;
     Ok(true)
 }
 
@@ -102,21 +102,28 @@ impl<'a> Ended<'a> {
     }
 }
 
-/// In the transaction that ends a run, under its thread's lock.
-pub async fn consequences(tx: &mut Tx, after: &mut After, ended: &Ended<'_>, now: Timestamp) -> Result<()> {
-    if let Some(next) = threads::hand_on(tx, ended.thread_id, ended.id).await? {
-        after.ready(moves::make_ready(tx, next, now).await?);
+/// In the transaction that ends these runs, under their threads' locks.
+pub async fn consequences(tx: &mut Tx, after: &mut After, ended: &[Ended<'_>], now: Timestamp) -> Result<()> {
+    let heads: Vec<_> = ended.iter().map(|e| (e.thread_id, e.id)).collect();
+    let next = threads::hand_on(tx, &heads).await?;
+    after.ready(moves::make_ready(tx, &next, now).await?);
+    let ids: Vec<_> = ended.iter().map(|e| e.id).collect();
+    let children = outbox::children(tx, &ids).await?;
+    let mut notices: Vec<_> =
+        children.into_iter().map(|child| Notice::new(child, NoticeKind::Cancel, "its parent has ended")).collect();
+    for run in ended {
+        // A goal's run is woken by what becomes of its tasks.
+        if let Some(parent) = run.parent_run_id.filter(|_| run.watcher != Some(Watcher::Task)) {
+            notices.push(Notice::new(parent, NoticeKind::Wake, "a child run has ended"));
+        }
+        if run.watcher.is_some() {
+            notices.push(Notice::new(run.id, NoticeKind::Ended, "the run has ended"));
+        }
     }
-    after.notices(outbox::cancel_children(tx, ended.id, now).await?);
-    // A goal's run is woken by what becomes of its tasks.
-    if let Some(parent) = ended.parent_run_id.filter(|_| ended.watcher != Some(Watcher::Task)) {
-        after.notices([outbox::send(tx, parent, NoticeKind::Wake, "a child run has ended", now).await?]);
-    }
-    if ended.watcher.is_some() {
-        after.notices([outbox::send(tx, ended.id, NoticeKind::Ended, "the run has ended", now).await?]);
-    }
-    if ended.kind == RunKind::Goal {
-        drive::run_ended(tx, after, ended, now).await?;
+    outbox::send_all(tx, &notices, now).await?;
+    after.notices(notices);
+    for run in ended.iter().filter(|e| e.kind == RunKind::Goal) {
+        drive::run_ended(tx, after, run, now).await?;
     }
     Ok(())
 }

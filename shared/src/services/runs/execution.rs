@@ -1,5 +1,8 @@
 //! What a worker may do with a run that it holds. Every write shows the fence of the claim; `Lost` means that the run was
 //! taken away (cancelled, timed out, or given to another worker), and that nothing was written.
+use std::collections::HashMap;
+
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
@@ -19,6 +22,7 @@ use crate::{
         step::{Step, StepWrite},
     },
     error::{Error, Result},
+    group::Together,
     services,
     store::{
         approvals,
@@ -32,7 +36,7 @@ use crate::{
     },
 };
 
-pub use crate::store::runs::Fenced;
+pub use crate::store::runs::{Fenced, moves::Claim};
 
 /// The code of the error that says that a run is no longer this execution's.
 pub const LOST: &str = "RUN_LOST";
@@ -49,9 +53,28 @@ fn fenced(run: &Claimed) -> Fenced {
     Fenced { id: run.id, fence: run.fence }
 }
 
-/// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
-pub async fn claim(app: &App, run_id: Uuid, session: Uuid) -> Result<Option<Claimed>> {
-    moves::claim(&app.db, run_id, session, app.clock.now()).await
+/// Claims that come while others are written share a statement. Answers `None` when the run has ended, waits, or somebody else has it.
+pub struct Claims(pub App);
+
+#[async_trait]
+impl Together for Claims {
+    type Item = Claim;
+    type Answer = Option<Claimed>;
+    type Key = Uuid;
+
+    fn key(claim: &Claim) -> Option<Uuid> {
+        Some(claim.run)
+    }
+
+    async fn ask(&self, claims: &[Claim]) -> Vec<Result<Option<Claimed>>> {
+        match moves::claim(&self.0.db, claims, self.0.clock.now()).await {
+            Ok(claimed) => {
+                let mut claimed: HashMap<_, _> = claimed.into_iter().map(|run| (run.id, run)).collect();
+                claims.iter().map(|claim| Ok(claimed.remove(&claim.run))).collect()
+            }
+            Err(e) => e.for_each(claims.len()),
+        }
+    }
 }
 
 pub async fn journal(app: &App, run_id: Uuid) -> Result<Vec<Step>> {
@@ -75,10 +98,10 @@ struct Mark {
     fence: i64,
 }
 
-/// Writes the events, steps and messages of many runs in one transaction. Answers which executions were lost; a run whose part
-/// cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was claimed
-/// again. The caller tries the same units again with the same `doubt`, so that what was committed without an answer is not written
-/// twice; units without events may be written twice without harm.
+/// Writes the events, steps and messages of many runs, and how some of them end, in one transaction. Answers which executions were lost;
+/// a run whose part cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was
+/// claimed again. The caller tries the same units again with the same `doubt`, so that what was committed without an answer is not
+/// written twice; units without events may be written twice without harm.
 pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result<Vec<Fenced>> {
     let now = app.clock.now();
     let mut units = units;
@@ -106,6 +129,11 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
         return Ok(all);
     }
     let head = |run: &Claimed| heads.get(&run.thread_id).copied().ok_or_else(lost);
+    let held: Vec<_> = units.iter().flat_map(|u| held_steps(u.run, &u.writes)).collect();
+    steps::write(&mut tx, &held, now).await?;
+    for Unit { run, writes } in &mut units {
+        fail_with_usage(&mut tx, run, writes, now).await?;
+    }
     let mut published = Vec::with_capacity(units.len());
     for unit in &mut units {
         let events = std::mem::take(&mut unit.writes.events);
@@ -116,8 +144,7 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
         rows.extend(after::rows(source(run), events)?);
     }
     events::append(&mut tx, &rows).await?;
-    let held: Vec<_> = units.iter().flat_map(|u| held_steps(u.run, &u.writes)).collect();
-    steps::write(&mut tx, &held, now).await?;
+    drop(rows);
     let mut added = Vec::with_capacity(units.len());
     for unit in &units {
         added.push(added_messages(unit.run, &unit.writes, &head(unit.run)?));
@@ -125,14 +152,56 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
     messages::insert(&mut tx, &added, now).await?;
     let asked: Vec<_> = units.iter().flat_map(|u| u.writes.approvals.iter().map(|a| (u.run, a))).collect();
     services::approvals::ask(&mut tx, &asked, now).await?;
-    drop(rows);
+    let mut after = After::default();
+    end_all(app, &mut tx, &mut after, &units, now).await?;
     let told = published.iter().find_map(|(run, events)| Some((run, events.last()?.seq)));
     doubt.0 = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
     tx.commit().await?;
     for (run, events) in published {
-        app.live.publish(run.thread_id, events);
+        after.events(run.thread_id, events);
+    }
+    after.apply(app);
+    for (run, end) in units.iter().filter_map(Unit::ended) {
+        metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);
     }
     Ok(Vec::new())
+}
+
+/// A run that ends in failure without saying what it used has what its journal knows, in its last event too; nobody decides for it any more.
+async fn fail_with_usage(tx: &mut Tx, run: &Claimed, writes: &mut Writes, now: Timestamp) -> Result<()> {
+    let Some(end) = writes.end.as_mut().filter(|end| end.usage.is_none() && end.state != RunState::Succeeded) else {
+        return Ok(());
+    };
+    end.usage = steps::usage(tx, run.id).await?;
+    let last = writes.events.pop().map(|last| last.with_usage(end.usage));
+    writes.events.extend(last);
+    approvals::cancel_of_run(tx, run.id, now).await
+}
+
+/// The ends among what is written, and what they set off.
+async fn end_all(app: &App, tx: &mut Tx, after: &mut After, units: &[Unit<'_>], now: Timestamp) -> Result<()> {
+    let rows = units.iter().filter_map(Unit::ended).map(|(run, end)| {
+        let (result, error) = (end.result.as_ref(), end.error.as_ref());
+        (fenced(run), moves::Ending { state: end.state, result, error, usage: end.usage })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    if moves::end(tx, &rows, now).await?.len() != rows.len() {
+        return Err(lost());
+    }
+    for (run, next) in units.iter().filter_map(|u| Some((u.run, u.writes.end.as_ref()?.next.as_ref()?))) {
+        start_next(tx, after, app, run, next, now).await?;
+    }
+    let ended = units.iter().filter_map(Unit::ended).map(|(run, end)| Ended::executed(run, end.state, end.error.as_ref()));
+    ending::consequences(tx, after, &ended.collect::<Vec<_>>(), now).await
+}
+
+impl Unit<'_> {
+    fn ended(&self) -> Option<(&Claimed, &End)> {
+        Some((self.run, self.writes.end.as_ref()?))
+    }
 }
 
 fn held_steps<'a>(run: &'a Claimed, writes: &'a Writes) -> impl Iterator<Item = Held<'a>> {
@@ -151,6 +220,8 @@ pub struct Writes {
     pub messages: Vec<NewMessage>,
     /// Decisions that the run is about to wait for.
     pub approvals: Vec<NewApproval>,
+    /// The run ends with this; the last of `events` says so.
+    pub end: Option<End>,
 }
 
 impl Writes {
@@ -161,12 +232,34 @@ impl Writes {
 }
 
 /// How an execution ends the run.
-#[derive(Clone, Copy)]
-pub struct End<'a> {
+#[derive(Clone, Debug)]
+pub struct End {
     pub state: RunState,
-    pub result: Option<&'a serde_json::Value>,
-    pub error: Option<&'a RunError>,
+    pub result: Option<serde_json::Value>,
+    pub error: Option<RunError>,
+    /// A failure that does not say it has what its journal knows.
     pub usage: Option<RunUsage>,
+    /// Begins with the end: both are committed, or neither.
+    pub next: Option<Next>,
+}
+
+impl End {
+    pub fn succeeded(result: serde_json::Value) -> Self {
+        Self { state: RunState::Succeeded, result: Some(result), error: None, usage: None, next: None }
+    }
+
+    pub fn failed(error: RunError) -> Self {
+        Self { state: RunState::Failed, result: None, error: Some(error), usage: None, next: None }
+    }
+
+    pub fn cancelled() -> Self {
+        Self { state: RunState::Cancelled, result: None, error: None, usage: None, next: None }
+    }
+
+    #[must_use]
+    pub fn using(self, usage: RunUsage) -> Self {
+        Self { usage: Some(usage), ..self }
+    }
 }
 
 /// Takes the locks and the numbers that `writes` needs, and checks the fence.
@@ -177,56 +270,20 @@ async fn open(tx: &mut Tx, run: &Claimed, writes: &Writes) -> Result<threads::He
 
 async fn write(tx: &mut Tx, after: &mut After, run: &Claimed, writes: Writes, head: threads::Head, now: Timestamp) -> Result<()> {
     steps::write(tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
-    write_rest(tx, after, run, writes, head, now).await
-}
-
-async fn write_rest(
-    tx: &mut Tx,
-    after: &mut After,
-    run: &Claimed,
-    writes: Writes,
-    head: threads::Head,
-    now: Timestamp,
-) -> Result<()> {
     let asked: Vec<_> = writes.approvals.iter().map(|a| (run, a)).collect();
     services::approvals::ask(tx, &asked, now).await?;
     messages::insert(tx, &[added_messages(run, &writes, &head)], now).await?;
     after.append_numbered(tx, source(run), writes.events, head.last_seq, now).await
 }
 
-/// Ends the run: result, messages, last events and the thread's next run, in one transaction. `writes.events` ends with the
-/// terminal event. A failure whose `usage` is not given has what its journal knows.
-pub async fn end(app: &App, run: &Claimed, end: End<'_>, writes: Writes) -> Result<()> {
-    end_then(app, run, end, writes, None).await
-}
-
-/// As `end`; `next` begins with it: both are committed, or neither.
-pub async fn end_then(app: &App, run: &Claimed, end: End<'_>, mut writes: Writes, next: Option<&Next>) -> Result<()> {
-    let now = app.clock.now();
-    let mut after = After::default();
-    let mut tx = app.db.begin().await?;
-    let head = open(&mut tx, run, &writes).await?;
-    steps::write(&mut tx, &held_steps(run, &writes).collect::<Vec<_>>(), now).await?;
-    let mut usage = end.usage;
-    if usage.is_none() && end.state != RunState::Succeeded {
-        usage = steps::usage(&mut tx, run.id).await?;
-        let last = writes.events.pop().map(|last| last.with_usage(usage));
-        writes.events.extend(last);
-        approvals::cancel_of_run(&mut tx, run.id, now).await?;
-    }
-    write_rest(&mut tx, &mut after, run, writes, head, now).await?;
-    let ending = moves::Ending { state: end.state, result: end.result, error: end.error, usage };
-    if !moves::end(&mut tx, run.id, run.fence, &ending, now).await? {
-        return Err(lost());
-    }
-    if let Some(next) = next {
-        start_next(&mut tx, &mut after, app, run, next, now).await?;
-    }
-    ending::consequences(&mut tx, &mut after, &Ended::executed(run, end.state, end.error), now).await?;
-    tx.commit().await?;
-    after.apply(app);
-    metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);
-    Ok(())
+/// Ends the run: a flush of its own.
+///
+/// # Errors
+/// `RUN_LOST`.
+pub async fn end(app: &App, run: &Claimed, end: End, mut writes: Writes) -> Result<()> {
+    writes.end = Some(end);
+    let taken = flush(app, vec![Unit { run, writes }], &mut Doubt::default()).await?;
+    if taken.is_empty() { Ok(()) } else { Err(lost()) }
 }
 
 /// What became of an attempt to park.

@@ -122,7 +122,7 @@ async fn join_order(app: &App, run: &sweep::Delayed) -> Result<()> {
         return Ok(());
     }
     if head.run_id == Some(run.id) {
-        after.ready(moves::make_ready(&mut tx, run.id, now).await?);
+        after.ready(moves::make_ready(&mut tx, &[run.id], now).await?);
     }
     tx.commit().await?;
     after.apply(app);

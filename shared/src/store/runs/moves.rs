@@ -2,9 +2,11 @@
 //! writes nothing. The caller holds the lock of the thread's head where the thread may be handed on.
 //!
 //! A run is found by its id and by nothing else: `state || ''` keeps Postgres from a partial index of some state, which is the cheaper
-//! plan while few runs are in it, and is kept when there are a hundred thousand.
+//! plan while few runs are in it, and is kept when there are a hundred thousand. Where runs are found by a list, `COALESCE` keeps it from
+//! reading all runs of that state, which it takes for few.
 use std::time::Duration;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
@@ -66,11 +68,20 @@ pub const INSERT: Sql = Sql::both(
      VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17, $18, $19, $20, $21,
          $22, $23, $24, $12)",
 );
-pub const CLAIM: Sql = Sql::both(
-    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = $2, queue_deadline = NULL, waiting_for = NULL,
-         started_at = COALESCE(started_at, $3), run_deadline = $3 + run_left
-     WHERE id = $1 AND state || '' = 'queued' AND ready
-       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = $2 AND s.expires_at > $3)
+pub const CLAIM: Sql = Sql::each(
+    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = c.session, queue_deadline = NULL,
+         waiting_for = NULL, started_at = COALESCE(started_at, $2), run_deadline = $2 + run_left
+     FROM json_to_recordset($1::json) AS c (run UUID, session UUID)
+     WHERE runs.id = c.run AND COALESCE(runs.state = 'queued', FALSE) AND runs.ready
+       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = c.session AND s.expires_at > $2)
+     RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
+         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused, agent_id, model, input, trace,
+         dispatch_score + priority * 300000000 AS ready_at",
+    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = c.session, queue_deadline = NULL,
+         waiting_for = NULL, started_at = COALESCE(started_at, $2), run_deadline = $2 + run_left
+     FROM (SELECT unhex(j.value ->> 'run') AS run, unhex(j.value ->> 'session') AS session FROM json_each($1) AS j) AS c
+     WHERE runs.id = c.run AND state || '' = 'queued' AND ready
+       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = c.session AND s.expires_at > $2)
      RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
          lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused, agent_id, model, input, trace,
          dispatch_score + priority * 300000000 AS ready_at",
@@ -83,14 +94,20 @@ pub const HOLD: Sql = Sql::each(
 /// As `HOLD`, for many at once; locked in the order of their ids.
 pub const HOLD_MANY: Sql = Sql::each(
     "SELECT r.id, r.fence FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
-     WHERE r.state || '' = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r",
+     WHERE COALESCE(r.state = 'running', FALSE) ORDER BY r.id FOR NO KEY UPDATE OF r",
     "SELECT r.id, r.fence FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
      WHERE r.state || '' = 'running'",
 );
-pub const END: Sql = Sql::both(
-    "UPDATE runs SET state = $3, result = $4, error = $5, usage = $6, finished_at = $7, fence = fence + 1, lease_owner = NULL,
-         run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id",
+pub const END: Sql = Sql::each(
+    "UPDATE runs SET state = e.state, result = e.result, error = e.error, usage = e.usage, finished_at = $2, fence = runs.fence + 1,
+         lease_owner = NULL, run_deadline = NULL
+     FROM json_to_recordset($1::json) AS e (id UUID, fence BIGINT, state TEXT, result TEXT, error TEXT, usage TEXT)
+     WHERE runs.id = e.id AND runs.fence = e.fence AND COALESCE(runs.state = 'running', FALSE) RETURNING runs.id",
+    "UPDATE runs SET state = e.state, result = e.result, error = e.error, usage = e.usage, finished_at = $2, fence = runs.fence + 1,
+         lease_owner = NULL, run_deadline = NULL
+     FROM (SELECT unhex(j.value ->> 'id') AS id, j.value ->> 'fence' AS fence, j.value ->> 'state' AS state,
+               j.value ->> 'result' AS result, j.value ->> 'error' AS error, j.value ->> 'usage' AS usage FROM json_each($1) AS j) AS e
+     WHERE runs.id = e.id AND runs.fence = e.fence AND runs.state || '' = 'running' RETURNING id",
 );
 /// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.
 pub const END_FROM_OUTSIDE: Sql = Sql::both(
@@ -145,9 +162,12 @@ pub const RELEASE: Sql = Sql::both(
          run_left = run_deadline - $3, run_deadline = NULL
      WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id, lane, dispatch_score",
 );
-pub const MAKE_READY: Sql = Sql::both(
+pub const MAKE_READY: Sql = Sql::each(
     "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
-     WHERE id = $1 AND state || '' = 'queued' RETURNING id, lane, dispatch_score",
+     FROM json_array_elements_text($1::json) AS j WHERE runs.id = j.value::UUID AND COALESCE(runs.state = 'queued', FALSE)
+     RETURNING runs.id, lane, dispatch_score",
+    "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
+     WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND state || '' = 'queued' RETURNING id, lane, dispatch_score",
 );
 /// A delayed run that is due takes its place in its thread.
 pub const JOIN_ORDER: Sql = Sql::both(
@@ -204,9 +224,21 @@ pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
     Ok(())
 }
 
-/// Takes a ready run for a worker session; `None` when it has ended, waits, or somebody else has it.
-pub async fn claim(db: &Db, id: Uuid, session: Uuid, now: Timestamp) -> Result<Option<Claimed>> {
-    Ok(query(CLAIM).bind(id).bind(session).bind(now).write(db, Class::Request).await?.into_iter().next())
+/// A run that a worker session wants.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Claim {
+    #[serde(serialize_with = "super::simple")]
+    pub run: Uuid,
+    #[serde(serialize_with = "super::simple")]
+    pub session: Uuid,
+}
+
+/// Takes ready runs for worker sessions. Those that have ended, wait, or are somebody else's are not among the answers.
+pub async fn claim(db: &Db, claims: &[Claim], now: Timestamp) -> Result<Vec<Claimed>> {
+    let mut claims = claims.to_vec();
+    // Two workers that want the same runs lock them in one order.
+    claims.sort_unstable_by_key(|c| c.run);
+    query(CLAIM).bind_json(&claims)?.bind(now).write(db, Class::Request).await
 }
 
 /// Whether the run is still this execution's.
@@ -220,18 +252,32 @@ pub async fn hold_many(tx: &mut Tx, held: &[Fenced]) -> Result<Vec<Fenced>> {
     query(HOLD_MANY).bind_json(&list)?.all(tx).await
 }
 
-/// `false`: the run is no longer this execution's.
-pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, ending: &Ending<'_>, now: Timestamp) -> Result<bool> {
-    let text = |v: Option<serde_json::Result<String>>| v.transpose();
-    let statement = query(END)
-        .bind(id)
-        .bind(fence)
-        .bind(ending.state.as_str())
-        .bind(text(ending.result.map(serde_json::to_string))?)
-        .bind(text(ending.error.map(serde_json::to_string))?)
-        .bind(text(ending.usage.as_ref().map(serde_json::to_string))?)
-        .bind(now);
-    Ok(statement.optional(tx).await?.is_some())
+#[derive(Serialize)]
+struct EndRow {
+    #[serde(serialize_with = "super::simple")]
+    id: Uuid,
+    fence: i64,
+    state: &'static str,
+    /// JSON in a string, as are the next two: what the TEXT columns hold.
+    result: Option<String>,
+    error: Option<String>,
+    usage: Option<String>,
+}
+
+/// Answers which have ended: a run that is no longer that execution's has not.
+pub async fn end(tx: &mut Tx, ended: &[(Fenced, Ending<'_>)], now: Timestamp) -> Result<Vec<Uuid>> {
+    let row = |(held, ending): &(Fenced, Ending<'_>)| {
+        Ok(EndRow {
+            id: held.id,
+            fence: held.fence,
+            state: ending.state.as_str(),
+            result: ending.result.map(serde_json::to_string).transpose()?,
+            error: ending.error.map(serde_json::to_string).transpose()?,
+            usage: ending.usage.as_ref().map(serde_json::to_string).transpose()?,
+        })
+    };
+    let rows = ended.iter().map(row).collect::<Result<Vec<_>>>()?;
+    query(END).bind_json(&rows)?.bind(now).all(tx).await
 }
 
 /// `false`: it had ended already.
@@ -300,8 +346,12 @@ pub async fn release(db: &Db, id: Uuid, fence: i64, now: Timestamp) -> Result<Op
     Ok(query(RELEASE).bind(id).bind(fence).bind(now).write(db, Class::Request).await?.into_iter().next())
 }
 
-pub async fn make_ready(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<Option<Ready>> {
-    query(MAKE_READY).bind(id).bind(now).optional_as(tx).await
+pub async fn make_ready(tx: &mut Tx, ids: &[Uuid], now: Timestamp) -> Result<Vec<Ready>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
+    query(MAKE_READY).bind_json(&ids)?.bind(now).all(tx).await
 }
 
 pub async fn join_order(tx: &mut Tx, id: Uuid, order: i64) -> Result<bool> {

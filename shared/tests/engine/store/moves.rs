@@ -8,6 +8,10 @@ use runmill_shared::{
 
 use super::{super::*, NASTY};
 
+fn fenced(run: &Claimed) -> Fenced {
+    Fenced { id: run.id, fence: run.fence }
+}
+
 fn children() -> Waiting {
     Waiting::Children { runs: vec![new_id()], until: None }
 }
@@ -17,18 +21,27 @@ async fn a_claim_takes_a_ready_run_once_and_counts_its_fence() {
     for w in worlds().await {
         let (a, b) = (w.accept("t", "a").await.id, w.accept("t", "b").await.id);
         let session = w.session().await;
-        let claimed = moves::claim(&w.app.db, a, session, START.after(MINUTE)).await.unwrap().unwrap();
+        let claimed = moves::claim(&w.app.db, &[Claim { run: a, session }], START.after(MINUTE)).await.unwrap().pop().unwrap();
         assert_eq!((claimed.fence, claimed.attempt, claimed.wake_seq, claimed.root_run_id), (1, 0, 0, a), "{}", w.name);
         assert_eq!((claimed.thread.as_str(), claimed.external_id.as_str(), claimed.ready_at), ("t", "a", START));
         assert_eq!(claimed.run_deadline, START.after(MINUTE).after(w.app.config.runs.run_timeout));
-        assert!(moves::claim(&w.app.db, a, session, START).await.unwrap().is_none(), "it is claimed already");
-        assert!(moves::claim(&w.app.db, b, session, START).await.unwrap().is_none(), "it waits behind another");
-        assert!(moves::claim(&w.app.db, new_id(), session, START).await.unwrap().is_none());
+        assert!(
+            moves::claim(&w.app.db, &[Claim { run: a, session }], START).await.unwrap().pop().is_none(),
+            "it is claimed already"
+        );
+        assert!(
+            moves::claim(&w.app.db, &[Claim { run: b, session }], START).await.unwrap().pop().is_none(),
+            "it waits behind another"
+        );
+        assert!(moves::claim(&w.app.db, &[Claim { run: new_id(), session }], START).await.unwrap().pop().is_none());
         assert_eq!(w.column(a, "queue_deadline").await, None);
         let (c, expired) = (w.accept("u", "c").await.id, new_id());
         runmill_shared::store::sessions::open(&w.app.db, expired, "w", START, START.after(MINUTE)).await.unwrap();
         for nobody in [expired, new_id()] {
-            assert!(moves::claim(&w.app.db, c, nobody, START.after(MINUTE)).await.unwrap().is_none(), "no live session");
+            assert!(
+                moves::claim(&w.app.db, &[Claim { run: c, session: nobody }], START.after(MINUTE)).await.unwrap().pop().is_none(),
+                "no live session"
+            );
         }
         assert!(w.is_ready(c).await);
     }
@@ -41,21 +54,22 @@ async fn the_fence_and_the_state_guard_every_write_of_an_execution() {
         let stale = Claimed { fence: run.fence - 1, ..run.clone() };
         let error = RunError::new("X", NASTY, true);
         let result = json!({ "text": NASTY });
-        let ending = Ending { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
+        let ending = || Ending { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
         let mut tx = w.tx().await;
         assert!(!moves::hold(&mut tx, run.id, stale.fence).await.unwrap(), "{}", w.name);
         assert!(moves::hold(&mut tx, run.id, run.fence).await.unwrap());
         assert!(!moves::park(&mut tx, &stale, 0, &children(), START).await.unwrap());
         assert!(!moves::park(&mut tx, &run, 1, &children(), START).await.unwrap(), "another wake_seq than the row's");
         assert!(!moves::back_off(&mut tx, &stale, START, &error, START).await.unwrap());
-        assert!(!moves::end(&mut tx, run.id, stale.fence, &ending, START).await.unwrap());
+        assert!(moves::end(&mut tx, &[(fenced(&stale), ending())], START).await.unwrap().is_empty());
         tx.commit().await.unwrap();
         assert!(moves::release(&w.app.db, run.id, stale.fence, START).await.unwrap().is_none());
         assert_eq!(moves::wake_seq(&w.app.db, run.id, stale.fence).await.unwrap(), None);
         assert_eq!(w.state(run.id).await, RunState::Running);
         let mut tx = w.tx().await;
-        assert!(moves::end(&mut tx, run.id, run.fence, &ending, START).await.unwrap());
-        assert!(!moves::end(&mut tx, run.id, run.fence, &ending, START).await.unwrap());
+        let both = [(fenced(&stale), ending()), (fenced(&run), ending())];
+        assert_eq!(moves::end(&mut tx, &both, START).await.unwrap(), [run.id]);
+        assert!(moves::end(&mut tx, &both, START).await.unwrap().is_empty());
         assert!(!moves::hold(&mut tx, run.id, run.fence).await.unwrap());
         assert!(
             !moves::end_from_outside(
@@ -68,7 +82,7 @@ async fn the_fence_and_the_state_guard_every_write_of_an_execution() {
             .unwrap()
         );
         assert!(moves::wake(&mut tx, run.id, START).await.unwrap().is_none());
-        assert!(moves::make_ready(&mut tx, run.id, START).await.unwrap().is_none());
+        assert!(moves::make_ready(&mut tx, &[run.id], START).await.unwrap().is_empty());
         assert!(!moves::join_order(&mut tx, run.id, 9).await.unwrap());
         tx.commit().await.unwrap();
         assert_eq!(w.run(run.id).await.result, Some(result));
@@ -136,7 +150,7 @@ async fn release_keeps_the_place_and_backoff_and_priority_set_it() {
         assert!(!w.is_ready(id).await);
         assert_eq!((w.run(id).await.attempt, w.run(id).await.error), (1, Some(error)));
         let mut tx = w.tx().await;
-        let ready = moves::make_ready(&mut tx, id, START.after(MINUTE)).await.unwrap().unwrap();
+        let ready = moves::make_ready(&mut tx, &[id], START.after(MINUTE)).await.unwrap().pop().unwrap();
         assert_eq!(ready.score, Priority::score(1, START.after(MINUTE)));
     }
 }

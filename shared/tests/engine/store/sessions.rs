@@ -4,7 +4,7 @@ use super::super::*;
 
 async fn held_by(w: &World, session: Uuid, name: &str) -> Claimed {
     let id = w.accept(name, name).await.id;
-    execution::claim(&w.app, id, session).await.unwrap().unwrap()
+    w.try_claim(id, session).await.unwrap()
 }
 
 #[tokio::test]

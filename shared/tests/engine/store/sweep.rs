@@ -55,7 +55,7 @@ async fn what_a_session_held_goes_back_in_batches() {
         let (dead, live) = (w.session().await, w.session().await);
         let ids = ready(&w, 6).await;
         for (n, id) in ids.iter().enumerate() {
-            execution::claim(&w.app, *id, if n < 5 { dead } else { live }).await.unwrap().unwrap();
+            w.try_claim(*id, if n < 5 { dead } else { live }).await.unwrap();
         }
         assert_eq!(sweep::still_mine(&w.app.db, dead).await.unwrap().len(), 5, "{}", w.name);
         let take = || sweep::orphaned(&w.app.db, dead, w.app.clock.now(), 3);

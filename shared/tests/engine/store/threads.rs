@@ -49,12 +49,12 @@ async fn a_thread_is_handed_on_in_order_and_only_by_its_head() {
         let (a, b, c) = (w.accept("t", "a").await.id, w.accept("t", "b").await.id, w.accept("t", "c").await.id);
         let thread = w.thread_of(a).await;
         let mut tx = w.tx().await;
-        assert_eq!(threads::hand_on(&mut tx, thread, b).await.unwrap(), None, "{}: b is not the head", w.name);
+        assert!(threads::hand_on(&mut tx, &[(thread, b)]).await.unwrap().is_empty(), "{}: b is not the head", w.name);
         // Only what is queued and has a place is handed the thread.
         query(sql("UPDATE runs SET state = 'failed' WHERE external_id IN ('a', 'b')".into())).execute(&mut tx).await.unwrap();
-        assert_eq!(threads::hand_on(&mut tx, thread, a).await.unwrap(), Some(c));
+        assert_eq!(threads::hand_on(&mut tx, &[(thread, a)]).await.unwrap(), [c]);
         query(sql("UPDATE runs SET state = 'failed'".into())).execute(&mut tx).await.unwrap();
-        assert_eq!(threads::hand_on(&mut tx, thread, c).await.unwrap(), None);
+        assert!(threads::hand_on(&mut tx, &[(thread, c)]).await.unwrap().is_empty());
         tx.commit().await.unwrap();
         assert_eq!(threads::head(&w.app.db, thread).await.unwrap().unwrap().run_id, None);
     }

@@ -12,7 +12,7 @@ use runmill_shared::{
         board::{self, Act, Board, Decision},
         event::{NewEvent, kind},
         goal::{Goal, GoalStatus},
-        run::{Claimed, RunError, RunState, Waiting},
+        run::{Claimed, RunError, Waiting},
         step::StepKind,
         task::Task,
     },
@@ -152,18 +152,20 @@ impl Driver<'_> {
     /// Ends the run, and the goal with it.
     async fn end(self, end: board::End, tasks: &[Task]) -> Result<Left, Failure> {
         let usage = board::usage(tasks);
-        let ended = |state, result, error| End { state, result, error, usage: Some(usage) };
         let result = drive::result(GoalStatus::Completed, tasks);
         let failed = |error: &RunError| NewEvent::failed(error, false).with_usage(Some(usage));
         let (end, last) = match &end {
-            board::End::Completed => (ended(RunState::Succeeded, Some(&result), None), NewEvent::finished(&result, usage, &[])),
-            board::End::Failed(error) => (ended(RunState::Failed, None, Some(error)), failed(error)),
+            board::End::Completed => {
+                let finished = NewEvent::finished(&result, usage, &[]);
+                (End::succeeded(result), finished)
+            }
+            board::End::Failed(error) => (End::failed(error.clone()), failed(error)),
             board::End::Cancelled => {
                 let cancelled = NewEvent::cancelled("the goal was cancelled").with_usage(Some(usage));
-                (ended(RunState::Cancelled, None, None), cancelled)
+                (End::cancelled(), cancelled)
             }
         };
-        self.journal.recorder.end(&self.journal.run, end, writes(vec![last], Vec::new(), Vec::new())).await?;
+        self.journal.recorder.end(&self.journal.run, end.using(usage), writes(vec![last], Vec::new(), Vec::new())).await?;
         Ok(Left::Ended)
     }
 }

@@ -14,7 +14,7 @@ use runmill_shared::{
         chat::{ChatMessage, ModelResponse},
         event::{NewEvent, kind},
         plan::{self, Kept, Plan},
-        run::{Claimed, RunState},
+        run::Claimed,
         step::StepKind,
         task::Assignee,
     },
@@ -59,7 +59,7 @@ pub async fn execute(app: &App, recorder: &Recorder, run: &Arc<Claimed>) -> Resu
     };
     let usage = journal.usage();
     let last = Writes { events: vec![NewEvent::finished(&result, usage, &[])], ..Writes::default() };
-    let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+    let end = End::succeeded(result).using(usage);
     recorder.end(run, end, last).await?;
     Ok(Left::Ended)
 }

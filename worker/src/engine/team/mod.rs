@@ -17,7 +17,7 @@ use runmill_shared::{
         event::{NewEvent, kind},
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
-        run::{Claimed, RunState, RunUsage, Waiting},
+        run::{Claimed, RunUsage, Waiting},
         step::StepKind,
         team::{Plan, Team},
     },
@@ -234,7 +234,7 @@ impl Driver<'_> {
         events.push(event(kind::MESSAGE_FINISHED, json!({ "messageId": id, "role": "assistant", "content": content })));
         events.push(NewEvent::finished(&result, usage, &[]));
         let message = NewMessage { id, role: MessageRole::Assistant, body: MessageBody::text(content) };
-        let end = End { state: RunState::Succeeded, result: Some(&result), error: None, usage: Some(usage) };
+        let end = End::succeeded(result).using(usage);
         self.journal.recorder.end(&self.journal.run, end, writes(events, Vec::new(), vec![message])).await?;
         Ok(Left::Ended)
     }

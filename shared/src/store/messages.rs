@@ -40,13 +40,15 @@ struct Insert<'a> {
     body: String,
 }
 
-/// Not those whose id the thread has, nor those that a branch inherits.
+/// Not those whose id the thread has, nor those that a branch inherits. `OFFSET 0` has Postgres begin with the ancestors, of which most
+/// threads have none: else it looks for the id in the messages of all threads.
 pub const INSERT: Sql = Sql::each(
     concat!(
         "INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
          SELECT m.thread_id, m.seq, m.id, m.run_id, m.role, m.body, $2 FROM json_to_recordset($1::json)
              AS m (thread_id UUID, seq BIGINT, id TEXT, run_id UUID, role TEXT, body TEXT)
-         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.id
+         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a
+             CROSS JOIN LATERAL (SELECT * FROM messages WHERE thread_id = a.ancestor_id AND id = m.id OFFSET 0) p
              LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = m.thread_id AND ",
         inherited!("p"),
         ") ON CONFLICT (thread_id, id) DO NOTHING"

@@ -54,7 +54,8 @@ pub const ACCEPT: Sql = Sql::each(
          INSERT INTO messages (thread_id, seq, id, run_id, role, body, created_at)
          SELECT w.thread_id, w.last_message_seq - m.later, m.id, w.run, m.role, m.body, w.now
          FROM placed w, json_to_recordset(w.said) AS m (later BIGINT, id TEXT, role TEXT, body TEXT)
-         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a JOIN messages p ON p.thread_id = a.ancestor_id AND p.id = m.id
+         WHERE NOT EXISTS (SELECT 1 FROM thread_ancestors a
+             CROSS JOIN LATERAL (SELECT * FROM messages WHERE thread_id = a.ancestor_id AND id = m.id OFFSET 0) p
              LEFT JOIN runs r ON r.id = p.run_id WHERE a.thread_id = w.thread_id AND ",
         inherited!("p"),
         ") ON CONFLICT (thread_id, id) DO NOTHING

@@ -4,6 +4,7 @@
 mod accept;
 mod branches;
 mod cancel;
+mod ends;
 mod holding;
 mod layers;
 mod log;

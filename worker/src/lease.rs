@@ -6,7 +6,7 @@ use std::{
 };
 
 use runmill_shared::{
-    App, Result,
+    App, ErrorKind, Result,
     services::leases::{self, Beat},
 };
 use tokio::sync::watch;
@@ -30,7 +30,14 @@ impl Leases {
     pub async fn open(app: &App, executions: Executions, closed: CancellationToken) -> Result<Self> {
         let inner = Inner { app: app.clone(), session: watch::Sender::new(None), closed };
         let leases = Self(Arc::new(inner));
-        leases.0.session.send_replace(Some(leases::open(app).await?));
+        match leases::open(app).await {
+            Ok(session) => drop(leases.0.session.send_replace(Some(session))),
+            // As later on, when its lease is lost: it has a session once the database answers.
+            Err(e) if app.db.is_postgres() && e.kind == ErrorKind::Unavailable => {
+                tracing::warn!(error = %e, "this worker waits for the database");
+            }
+            Err(e) => return Err(e),
+        }
         if app.db.is_postgres() {
             leases.clone().keep(executions)?;
         }

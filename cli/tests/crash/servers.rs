@@ -117,3 +117,17 @@ async fn postgres_is_restarted_and_crashes() {
     }
     check(&world, &mut readers, Expect { runs: 4 * RUNS, answers: 2, tries: 3 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_starts_while_postgres_is_away_waits_for_it() {
+    let mut world = World::start(Setup { workers: 0, own_postgres: true, ..Setup::default() }, busy).await;
+    world.postgres().stop().await.unwrap();
+    let late = world.add_worker();
+    eventually("the worker waits", async || late.log_tail().contains("waits for the database").then_some(())).await;
+    world.postgres().launch().await.unwrap();
+    let mut readers = world.submit("late", 2).await;
+    for reader in &mut readers {
+        reader.ended().await;
+    }
+    check(&world, &mut readers, Expect { runs: 2, answers: 2, tries: 1 }).await;
+}

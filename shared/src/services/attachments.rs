@@ -147,8 +147,14 @@ pub async fn presented(app: &App, path: &str, expires: i64, signature: &str) -> 
     found.ok_or_else(|| Error::not_found("ATTACHMENT_NOT_FOUND", "no such attachment"))
 }
 
-/// Removes an object and its row.
+/// Removes an object and its row. What it does not come to is left to the sweeper, and at once.
 pub async fn remove(app: &App, id: Uuid, path: &str) -> Result<()> {
+    attachments::give_up(&app.db, id).await?;
+    erase(app, id, path).await
+}
+
+/// As `remove`, of what has been given up already.
+pub(super) async fn erase(app: &App, id: Uuid, path: &str) -> Result<()> {
     app.blobs.delete(path).await?;
     attachments::delete(&app.db, id).await
 }
@@ -160,7 +166,7 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let longest_work = app.config.runs.queue_timeout + app.config.runs.run_timeout;
     let mut swept = 0;
     for row in attachments::unsettled(&app.db, now.before(age), now.before(longest_work), batch).await? {
-        remove(app, row.id, &row.path).await?;
+        erase(app, row.id, &row.path).await?;
         swept += 1;
     }
     let mut objects = app.blobs.list("").chunks(usize::try_from(batch).unwrap_or(500));

@@ -4,7 +4,7 @@ use futures::stream;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::attachments::{Attachment, remove};
+use super::attachments::{Attachment, erase, remove};
 use crate::{
     app::App,
     domain::{
@@ -78,7 +78,7 @@ pub async fn write(app: &App, place: Place<'_>, name: &str, content: Bytes, key:
     if let Err(e) = &outcome
         && e.kind == ErrorKind::Conflict
     {
-        forget(app, &new).await;
+        remove(app, new.id, &new.path).await.unwrap_or_else(|e| left(&new, &e));
     }
     outcome?;
     Ok(new)
@@ -161,7 +161,9 @@ pub async fn delete(app: &App, place: Place<'_>, name: &str) -> Result<bool> {
 }
 
 async fn forget(app: &App, old: &Attachment) {
-    if let Err(e) = remove(app, old.id, &old.path).await {
-        tracing::debug!(error = %e, path = old.path, "left to the sweeper");
-    }
+    erase(app, old.id, &old.path).await.unwrap_or_else(|e| left(old, &e));
+}
+
+fn left(file: &Attachment, e: &Error) {
+    tracing::debug!(error = %e, path = file.path, "left to the sweeper");
 }

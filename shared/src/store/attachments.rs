@@ -77,8 +77,9 @@ pub const KNOWN: Sql = Sql::each(
     "SELECT path FROM attachments WHERE bucket = $1 AND path IN (SELECT j.path FROM json_array_elements_text($2::json) AS j (path))",
     "SELECT path FROM attachments WHERE bucket = $1 AND path IN (SELECT j.value FROM json_each($2) AS j)",
 );
+pub const GIVE_UP: Sql = Sql::both("UPDATE attachments SET state = 'gone' WHERE id = $1 RETURNING id");
 pub const DELETE: Sql = Sql::both("DELETE FROM attachments WHERE id = $1 RETURNING id");
-pub const STATEMENTS: &[Sql] = &[INSERT, SETTLE, OWNED, OWNED_AMONG, BY_PATH, UNSETTLED, KNOWN, DELETE];
+pub const STATEMENTS: &[Sql] = &[INSERT, SETTLE, OWNED, OWNED_AMONG, BY_PATH, UNSETTLED, KNOWN, GIVE_UP, DELETE];
 
 /// Before the object is written.
 pub async fn insert(tx: &mut Tx, owner: &Owner, thread_id: Uuid, new: &Attachment, now: Timestamp) -> Result<()> {
@@ -124,6 +125,12 @@ impl FromRow for Path {
 /// Which of these paths have a row.
 pub async fn known(db: &Db, bucket: &str, paths: &[String]) -> Result<Vec<String>> {
     Ok(query(KNOWN).bind(bucket).bind_json(&paths)?.all::<Path>(db).await?.into_iter().map(|p| p.0).collect())
+}
+
+/// The object is no longer needed: the sweeper takes what is not removed from now on.
+pub async fn give_up(db: &Db, id: Uuid) -> Result<()> {
+    query(GIVE_UP).bind(id).write::<Uuid>(db, Class::Background).await?;
+    Ok(())
 }
 
 pub async fn delete(db: &Db, id: Uuid) -> Result<()> {

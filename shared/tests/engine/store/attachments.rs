@@ -51,6 +51,8 @@ async fn the_sweeper_sees_what_is_unsettled_for_too_long_and_what_is_known() {
         assert_eq!(unsettled(late, late, 1).await, ["pending"]);
         assert_eq!(unsettled(late, START, 10).await, ["pending"], "what is worked on stays");
         assert_eq!(unsettled(START, late, 10).await, ["temporary"], "what is still uploaded stays");
+        attachments::give_up(db, stored.id).await.unwrap();
+        assert_eq!(unsettled(START, START, 10).await, ["stored"], "what is no longer needed goes at once");
         let mut paths: Vec<_> = (0..1000).map(|n| format!("{NASTY}{n}")).collect();
         paths.extend(["stored".to_owned(), pending.path]);
         let mut known = attachments::known(db, "b", &paths).await.unwrap();

@@ -11,7 +11,7 @@ use crate::{
     evidence, faults,
     history::History,
     load::{Client, Load, Mix},
-    plan::{self, Shape},
+    plan::{self, Act, Shape},
     report,
     world::World,
 };
@@ -27,15 +27,24 @@ pub async fn campaign(seed: u64, length: Duration) -> Result<bool> {
     let plan = plan::plan(seed, length, &SHAPE);
     println!("seed {seed}: {} faults in {} s", plan.len(), length.as_secs());
     let mut world = World::start(&SHAPE).await?;
+    let outcome = endure(&mut world, &plan, seed, length).await;
+    if !matches!(outcome, Ok(true)) {
+        println!("Run it again with SEED={seed}. Logs: {}", world.logs.path().display());
+        world.logs.disable_cleanup(true);
+    }
+    outcome
+}
+
+async fn endure(world: &mut World, plan: &[Act], seed: u64, length: Duration) -> Result<bool> {
     let history = History::new();
     let client = Client::new(world.addresses(), history.clone(), world.model.forgiven.clone())?;
     let began_at = Clock::real().now().0;
     let load = Load::start(&client, MIX, seed).await?;
-    let happened = faults::carry_out(&mut world, &plan, history.began).await.context("carrying out the plan")?;
+    let happened = faults::carry_out(world, plan, history.began).await.context("carrying out the plan")?;
     tokio::time::sleep_until(history.began + length.saturating_sub(plan::CALM_AFTER / 2)).await;
-    heal(&mut world).await?;
+    heal(world).await?;
     load.finish(&client).await?;
-    let (ledger, work) = rest(&world).await?;
+    let (ledger, work) = rest(world).await?;
     let hints = world.hints().await?.len();
     let (seen, tool_calls) = (history.lock(), world.tool_calls());
     let evidence = Evidence { seen: &seen, ledger: &ledger, work: &work, faults: &happened, tool_calls: &tool_calls, hints };
@@ -44,10 +53,6 @@ pub async fn campaign(seed: u64, length: Duration) -> Result<bool> {
     println!("{} changes of rows and {} of statuses were replayed against the protocol.", work.moves.len(), work.statuses.len());
     for what in &wrong {
         println!("WRONG: {what}");
-    }
-    if !wrong.is_empty() {
-        println!("{} things are wrong; run it again with SEED={seed}. Logs: {}", wrong.len(), world.logs.path().display());
-        world.logs.disable_cleanup(true);
     }
     Ok(wrong.is_empty())
 }

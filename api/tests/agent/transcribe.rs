@@ -58,9 +58,7 @@ async fn end(api: &TestApi, run: &Claimed, result: Result<Transcript, RunError>)
     };
     let state = if result.is_ok() { RunState::Succeeded } else { RunState::Failed };
     let last = Writes { events: vec![event], ..Writes::default() };
-    execution::end(&api.app, run, End { state, result: value, error: result.err(), usage: None, next: None }, last)
-        .await
-        .unwrap();
+    execution::end(&api.app, run, End { state, result: value, error: result.err(), usage: None }, last).await.unwrap();
 }
 
 fn transcript() -> Transcript {

@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Lane, chat::Usage};
@@ -320,6 +321,35 @@ impl RunUsage {
         self.output_tokens += usage.output_tokens;
         self.cached_input_tokens += usage.cached_input_tokens;
         self.cost_micros += usage.cost_micros;
+    }
+}
+
+/// How a run ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    pub state: RunState,
+    pub result: Option<Value>,
+    pub error: Option<RunError>,
+    /// A failure that does not say what it used has what its journal knows.
+    pub usage: Option<RunUsage>,
+}
+
+impl End {
+    pub fn succeeded(result: Value) -> Self {
+        Self { state: RunState::Succeeded, result: Some(result), error: None, usage: None }
+    }
+
+    pub fn failed(error: RunError) -> Self {
+        Self { state: RunState::Failed, result: None, error: Some(error), usage: None }
+    }
+
+    pub fn cancelled() -> Self {
+        Self { state: RunState::Cancelled, result: None, error: None, usage: None }
+    }
+
+    #[must_use]
+    pub fn using(self, usage: RunUsage) -> Self {
+        Self { usage: Some(usage), ..self }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         approvals::{self as store, Decider},
         db::{Class, Tx},
         notifications as told,
-        outbox::{self, NoticeKind},
+        outbox::NoticeKind,
     },
 };
 
@@ -57,7 +57,7 @@ pub async fn resolve(app: &App, caller: &Caller, id: Uuid, decision: Decision, c
         return Err(Error::conflict("APPROVAL_RESOLVED", format!("the approval is {}", found.status.as_str())));
     };
     let mut after = After::default();
-    after.notices([outbox::send(&mut tx, approval.run_id, NoticeKind::Wake, "an approval was resolved", now).await?]);
+    after.tell(&mut tx, [approval.run_id], NoticeKind::Wake, "an approval was resolved", now).await?;
     tx.commit().await?;
     after.apply(app);
     Ok(approval)
@@ -101,9 +101,7 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let expired = waiting.len();
     waiting.sort_unstable();
     waiting.dedup();
-    for run in waiting {
-        after.notices([outbox::send(&mut tx, run, NoticeKind::Wake, "an approval has expired", now).await?]);
-    }
+    after.tell(&mut tx, waiting, NoticeKind::Wake, "an approval has expired", now).await?;
     let escalated = store::escalate_due(&mut tx, now, batch).await?;
     if !escalated.is_empty() {
         let admins: Vec<_> = accounts::admins(&mut tx).await?.iter().map(Uuid::to_string).collect();

@@ -203,6 +203,5 @@ pub async fn is_busy(tx: &mut Tx, id: Uuid) -> Result<bool> {
 
 /// Those of `ids` that are model configurations of the owner's.
 pub async fn own_models(db: &Db, owner: &Owner, ids: &[Uuid]) -> Result<Vec<Uuid>> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(OWN_MODELS).bind(owner.as_str()).bind_json(&ids)?.all(db).await
+    query(OWN_MODELS).bind(owner.as_str()).bind_ids(ids).all(db).await
 }

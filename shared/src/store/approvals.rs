@@ -140,7 +140,7 @@ pub async fn insert(tx: &mut Tx, asked: &[(Uuid, &NewApproval)], now: Timestamp)
     }
     let row = |(run_id, a): &(Uuid, &NewApproval)| {
         json!({
-            "id": a.id.simple().to_string(), "run_id": run_id.simple().to_string(), "kind": a.kind.as_str(), "reason": a.reason,
+            "id": a.id.simple(), "run_id": run_id.simple(), "kind": a.kind.as_str(), "reason": a.reason,
             "subject": a.subject.to_string(), "expires_at": a.expires_at, "escalate_at": a.escalate_at,
         })
     };

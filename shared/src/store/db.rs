@@ -350,6 +350,13 @@ impl Query {
         Ok(self.bind(text))
     }
 
+    /// As `bind_json`, for ids: without dashes, as SQLite's `unhex` reads them.
+    #[must_use]
+    pub fn bind_ids(self, ids: &[Uuid]) -> Self {
+        let ids: Vec<_> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+        self.bind(format!("[{}]", ids.join(",")))
+    }
+
     fn arguments<A: Arguments>(values: Vec<Value>) -> Result<A>
     where
         Option<bool>: for<'q> sqlx::Encode<'q, A::Database> + Type<A::Database>,

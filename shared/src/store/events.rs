@@ -1,6 +1,6 @@
 //! The event log: gapless in a thread, because the numbers come from the thread's head in the transaction that appends.
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Uuid, serde::simple};
 
 use super::db::{Class, Db, FromRow, Row, Sql, Tx, query};
 use crate::{
@@ -25,21 +25,16 @@ impl FromRow for Event {
 /// A numbered event on its way into the log.
 #[derive(Serialize)]
 pub struct Append<'a> {
-    #[serde(serialize_with = "simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub thread_id: Uuid,
     pub seq: i64,
-    #[serde(serialize_with = "simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub run_id: Uuid,
     pub fence: i64,
     pub kind: &'a str,
     /// JSON in a string: what the TEXT column holds.
     pub data: String,
     pub created_at: i64,
-}
-
-/// Without dashes, as SQLite's `unhex` reads it.
-fn simple<S: serde::Serializer>(id: &Uuid, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_str(&id.simple())
 }
 
 /// How far a thread's log goes, and whether more will come.
@@ -170,8 +165,7 @@ pub async fn first_of_started(db: &Db, thread_id: Uuid, seq: i64) -> Result<i64>
 
 /// One statement for all the threads that a process follows.
 pub async fn last_seqs(db: &Db, threads: &[Uuid]) -> Result<Vec<LastSeq>> {
-    let ids: Vec<_> = threads.iter().map(|t| t.simple().to_string()).collect();
-    query(LAST_SEQS).bind_json(&ids)?.all(db).await
+    query(LAST_SEQS).bind_ids(threads).all(db).await
 }
 
 /// Forgets up to `batch` events from before `before`: a thread's `first_seq` moves first, then the rows go. Answers how many threads it touched.

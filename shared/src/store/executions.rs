@@ -230,6 +230,5 @@ pub async fn steps(db: &Db, owner: &Owner, id: Uuid) -> Result<Vec<Step>> {
 }
 
 pub async fn children(db: &Db, owner: &Owner, ids: &[Uuid]) -> Result<Vec<Child>> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(CHILDREN).bind_json(&ids)?.bind(owner.as_str()).all(db).await
+    query(CHILDREN).bind_ids(ids).bind(owner.as_str()).all(db).await
 }

@@ -54,8 +54,7 @@ pub async fn insert(tx: &mut Tx, owner: &Owner, new: &[Memory], now: Timestamp) 
     if new.is_empty() {
         return Ok(());
     }
-    let simple = |id: Uuid| id.simple().to_string();
-    let row = |m: &Memory| json!({ "id": simple(m.id), "text": m.text, "topics": json!(m.topics).to_string(), "run_id": m.run_id.map(simple) });
+    let row = |m: &Memory| json!({ "id": m.id.simple(), "text": m.text, "topics": json!(m.topics).to_string(), "run_id": m.run_id.map(Uuid::simple) });
     let rows: Vec<_> = new.iter().map(row).collect();
     query(INSERT).bind_json(&rows)?.bind(owner.as_str()).bind(now).execute(tx).await?;
     Ok(())
@@ -65,7 +64,7 @@ pub async fn touch(tx: &mut Tx, owner: &Owner, ids: &[Uuid], now: Timestamp) -> 
     if ids.is_empty() {
         return Ok(());
     }
-    query(TOUCH).bind_json(&list(ids))?.bind(owner.as_str()).bind(now).execute(tx).await?;
+    query(TOUCH).bind_ids(ids).bind(owner.as_str()).bind(now).execute(tx).await?;
     Ok(())
 }
 
@@ -73,10 +72,6 @@ pub async fn forget(tx: &mut Tx, owner: &Owner, ids: &[Uuid]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    query(FORGET).bind_json(&list(ids))?.bind(owner.as_str()).execute(tx).await?;
+    query(FORGET).bind_ids(ids).bind(owner.as_str()).execute(tx).await?;
     Ok(())
-}
-
-fn list(ids: &[Uuid]) -> Vec<String> {
-    ids.iter().map(|id| id.simple().to_string()).collect()
 }

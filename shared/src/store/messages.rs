@@ -1,6 +1,6 @@
 //! The messages of threads.
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Uuid, serde::simple};
 
 use super::{
     branches::inherited,
@@ -31,8 +31,10 @@ impl FromRow for Message {
 
 #[derive(Serialize)]
 struct Insert<'a> {
-    thread_id: String,
-    run_id: String,
+    #[serde(serialize_with = "simple::serialize")]
+    thread_id: Uuid,
+    #[serde(serialize_with = "simple::serialize")]
+    run_id: Uuid,
     seq: i64,
     id: &'a str,
     role: &'a str,
@@ -120,12 +122,11 @@ pub struct Added<'a> {
 pub async fn insert(tx: &mut Tx, added: &[Added<'_>], now: Timestamp) -> Result<()> {
     let mut rows = Vec::new();
     for Added { thread_id, run_id, messages, last_seq } in added {
-        let (thread_id, run_id) = (thread_id.simple().to_string(), run_id.simple().to_string());
         let first_seq = last_seq + 1 - i64::try_from(messages.len()).map_err(Error::internal)?;
         for (message, seq) in messages.iter().zip(first_seq..) {
             rows.push(Insert {
-                thread_id: thread_id.clone(),
-                run_id: run_id.clone(),
+                thread_id: *thread_id,
+                run_id: *run_id,
                 seq,
                 id: &message.id,
                 role: message.role.as_str(),

@@ -122,8 +122,7 @@ pub async fn owned(db: &Db, id: Uuid, owner: &Owner) -> Result<Option<ModelConfi
 
 /// The owner's configurations that a choice of models can mean.
 pub async fn wanted(db: &Db, owner: &str, ids: &[Uuid], names: &[&str]) -> Result<Vec<ModelConfigRow>> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(WANTED).bind(owner).bind_json(&ids)?.bind_json(&names)?.all(db).await
+    query(WANTED).bind(owner).bind_ids(ids).bind_json(&names)?.all(db).await
 }
 
 /// Newest first.

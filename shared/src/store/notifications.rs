@@ -120,7 +120,7 @@ pub async fn insert_many(tx: &mut Tx, new: &[NewNotification], now: Timestamp) -
     }
     let row = |n: &NewNotification| {
         json!({
-            "id": new_id().simple().to_string(), "owner": n.owner, "kind": n.kind.as_str(), "title": title(&n.title),
+            "id": new_id().simple(), "owner": n.owner, "kind": n.kind.as_str(), "title": title(&n.title),
             "body": body(&n.body), "subject": n.subject.to_string(), "dedupe_key": n.dedupe_key,
         })
     };
@@ -189,8 +189,7 @@ pub async fn unsent(tx: &mut Tx, limit: i64) -> Result<Vec<Notification>> {
 }
 
 pub async fn sent(tx: &mut Tx, ids: &[Uuid]) -> Result<()> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(SENT).bind_json(&ids)?.execute(tx).await?;
+    query(SENT).bind_ids(ids).execute(tx).await?;
     Ok(())
 }
 

@@ -76,25 +76,19 @@ pub const TAKE: Sql = Sql::each(
 );
 pub const STATEMENTS: &[Sql] = &[SEND, CHILDREN, PENDING, TAKE];
 
-pub async fn send(tx: &mut Tx, run_id: Uuid, kind: NoticeKind, reason: &str, now: Timestamp) -> Result<Notice> {
-    let notice = Notice::new(run_id, kind, reason);
-    send_all(tx, std::slice::from_ref(&notice), now).await?;
-    Ok(notice)
-}
-
-pub async fn send_all(tx: &mut Tx, notices: &[Notice], now: Timestamp) -> Result<()> {
+pub async fn send(tx: &mut Tx, notices: &[Notice], now: Timestamp) -> Result<()> {
     if notices.is_empty() {
         return Ok(());
     }
-    let row = |n: &Notice| json!({ "id": n.id.simple().to_string(), "run_id": n.run_id.simple().to_string(), "kind": n.kind.as_str(), "reason": n.reason });
+    let row =
+        |n: &Notice| json!({ "id": n.id.simple(), "run_id": n.run_id.simple(), "kind": n.kind.as_str(), "reason": n.reason });
     query(SEND).bind_json(&notices.iter().map(row).collect::<Vec<_>>())?.bind(now).execute(tx).await?;
     Ok(())
 }
 
 /// The children of any of these that have not ended.
 pub async fn children(tx: &mut Tx, parents: &[Uuid]) -> Result<Vec<Uuid>> {
-    let parents: Vec<_> = parents.iter().map(|id| id.simple().to_string()).collect();
-    query(CHILDREN).bind_json(&parents)?.all(tx).await
+    query(CHILDREN).bind_ids(parents).all(tx).await
 }
 
 pub async fn pending(db: &Db, limit: i64) -> Result<Vec<Notice>> {

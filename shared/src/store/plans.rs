@@ -40,17 +40,16 @@ pub async fn rewrite(tx: &mut Tx, tasks: &[NewTask], changed: &HashSet<Uuid>, ag
     if tasks.is_empty() {
         return Ok(());
     }
-    let hex = |id: Uuid| id.simple().to_string();
     let row = |t: &NewTask| {
         json!({
-            "id": hex(t.id), "title": t.title, "description": t.description, "priority": t.priority, "position": t.position,
+            "id": t.id.simple(), "title": t.title, "description": t.description, "priority": t.priority, "position": t.position,
             "assignee_kind": t.assignee.as_ref().map(Assignee::kind), "assignee_id": t.assignee.as_ref().map(Assignee::id),
-            "requires_approval": t.requires_approval, "parent_id": t.parent_id.map(hex), "again": again.contains(&t.id),
+            "requires_approval": t.requires_approval, "parent_id": t.parent_id.map(Uuid::simple), "again": again.contains(&t.id),
             "changed": changed.contains(&t.id),
         })
     };
     query(REWRITE).bind_json(&tasks.iter().map(row).collect::<Vec<_>>())?.bind(now).execute(&mut *tx).await?;
     let changed: Vec<_> = tasks.iter().filter(|t| changed.contains(&t.id)).collect();
-    query(FORGET).bind_json(&changed.iter().map(|t| hex(t.id)).collect::<Vec<_>>())?.execute(&mut *tx).await?;
+    query(FORGET).bind_ids(&changed.iter().map(|t| t.id).collect::<Vec<_>>()).execute(&mut *tx).await?;
     depend(tx, &changed.iter().flat_map(|t| t.depends_on.iter().map(|on| (t.id, *on))).collect::<Vec<_>>()).await
 }

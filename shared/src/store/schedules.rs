@@ -1,7 +1,7 @@
 //! Schedules and their fires. Whoever makes a schedule fire, or tells it of an end, holds its row: what waits and what runs is counted
 //! under that lock.
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Uuid, serde::simple};
 
 use super::db::{Class, Db, FromRow, Row, Sql, Tx, query};
 use crate::{
@@ -77,26 +77,14 @@ impl FromRow for Fire {
 /// A fire about to be stored.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewFire {
-    #[serde(serialize_with = "simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub schedule_id: Uuid,
     pub scheduled_for: i64,
     pub status: &'static str,
     pub by_hand: bool,
-    #[serde(serialize_with = "simple_or_null")]
+    #[serde(serialize_with = "simple::option::serialize")]
     pub run_id: Option<Uuid>,
     pub detail: Option<String>,
-}
-
-/// Without dashes, as SQLite's `unhex` reads it.
-fn simple<S: serde::Serializer>(id: &Uuid, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_str(&id.simple())
-}
-
-fn simple_or_null<S: serde::Serializer>(id: &Option<Uuid>, s: S) -> Result<S::Ok, S::Error> {
-    match id {
-        Some(id) => simple(id, s),
-        None => s.serialize_none(),
-    }
 }
 
 /// A fire's identity.
@@ -148,7 +136,7 @@ impl FromRow for Runnable {
 /// How far a schedule has come.
 #[derive(Clone, Debug, Serialize)]
 pub struct Progress {
-    #[serde(serialize_with = "simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub id: Uuid,
     pub fired_until: i64,
     pub next_at: Option<i64>,
@@ -413,8 +401,7 @@ pub async fn open(tx: &mut Tx, schedules: &[Uuid]) -> Result<Vec<Open>> {
     if schedules.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<_> = schedules.iter().map(|id| id.simple().to_string()).collect();
-    query(OPEN).bind_json(&ids)?.all(tx).await
+    query(OPEN).bind_ids(schedules).all(tx).await
 }
 
 /// The instant that has waited longest.
@@ -457,8 +444,7 @@ pub async fn one_fire(tx: &mut Tx, key: Key) -> Result<Option<Fire>> {
 
 /// The latest five of each, latest first; one statement for all.
 pub async fn last_runs(db: &Db, schedules: &[Uuid]) -> Result<Vec<Fire>> {
-    let ids: Vec<_> = schedules.iter().map(|id| id.simple().to_string()).collect();
-    query(LAST_RUNS).bind_json(&ids)?.all(db).await
+    query(LAST_RUNS).bind_ids(schedules).all(db).await
 }
 
 /// Agents by owner and id, as far as these owners may run them.
@@ -466,8 +452,7 @@ pub async fn agents(tx: &mut Tx, wanted: &[(&str, Uuid)]) -> Result<Vec<Runnable
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let wanted: Vec<_> =
-        wanted.iter().map(|(owner, id)| serde_json::json!({ "owner": owner, "id": id.simple().to_string() })).collect();
+    let wanted: Vec<_> = wanted.iter().map(|(owner, id)| serde_json::json!({ "owner": owner, "id": id.simple() })).collect();
     query(AGENTS).bind_json(&wanted)?.all(tx).await
 }
 

@@ -1,6 +1,6 @@
 //! The journal.
-use serde_json::json;
-use uuid::Uuid;
+use serde::Serialize;
+use uuid::{Uuid, serde::simple};
 
 use super::db::{Db, FromRow, On, Row, Sql, Tx, query};
 use crate::{
@@ -89,20 +89,35 @@ pub struct Held<'a> {
     pub step: &'a StepWrite,
 }
 
+#[derive(Default, Serialize)]
+struct StepRow<'a> {
+    #[serde(serialize_with = "simple::serialize")]
+    run_id: Uuid,
+    fence: i64,
+    key: &'a str,
+    ordinal: Option<i64>,
+    kind: Option<&'a str>,
+    name: Option<&'a str>,
+    /// JSON in a string: what the TEXT columns hold.
+    intent: Option<String>,
+    result: Option<String>,
+}
+
 /// Writes the steps of many runs, whose fences the caller has checked in this transaction: one statement for each kind of write.
 pub async fn write(tx: &mut Tx, held: &[Held<'_>], now: Timestamp) -> Result<()> {
     let (mut starts, mut finishes, mut abandons) = (Vec::new(), Vec::new(), Vec::new());
-    for Held { run_id, fence, step } in held {
-        let run_id = run_id.simple().to_string();
+    for &Held { run_id, fence, step } in held {
+        let row = |key| StepRow { run_id, fence, key, ..StepRow::default() };
         match step {
-            StepWrite::Start { key, ordinal, kind, name, intent } => starts.push(json!({
-                "run_id": run_id, "key": key, "ordinal": ordinal, "kind": kind.as_str(), "name": name, "fence": fence,
-                "intent": intent.to_string(),
-            })),
-            StepWrite::Finish { key, result } => {
-                finishes.push(json!({ "run_id": run_id, "key": key, "fence": fence, "result": result.to_string() }));
-            }
-            StepWrite::Abandon { key } => abandons.push(json!({ "run_id": run_id, "key": key })),
+            StepWrite::Start { key, ordinal, kind, name, intent } => starts.push(StepRow {
+                ordinal: Some(*ordinal),
+                kind: Some(kind.as_str()),
+                name: Some(name),
+                intent: Some(intent.to_string()),
+                ..row(key)
+            }),
+            StepWrite::Finish { key, result } => finishes.push(StepRow { result: Some(result.to_string()), ..row(key) }),
+            StepWrite::Abandon { key } => abandons.push(row(key)),
         }
     }
     for (sql, rows) in [(START, starts), (FINISH, finishes), (ABANDON, abandons)] {

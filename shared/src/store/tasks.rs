@@ -185,10 +185,6 @@ pub struct NewTask {
     pub max_attempts: i64,
 }
 
-fn hex(id: Uuid) -> String {
-    id.simple().to_string()
-}
-
 /// Which of an owner's tasks a list has; each is skipped when it is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -231,7 +227,7 @@ pub async fn list(db: &Db, owner: &Owner, filter: &Filter, page: &PageRequest) -
 pub async fn insert_many(tx: &mut Tx, new: &[NewTask], now: Timestamp) -> Result<()> {
     let row = |t: &NewTask| {
         json!({
-            "id": hex(t.id), "owner": t.owner, "goal_id": t.goal_id.map(hex), "parent_id": t.parent_id.map(hex), "key": t.key,
+            "id": t.id.simple(), "owner": t.owner, "goal_id": t.goal_id.map(Uuid::simple), "parent_id": t.parent_id.map(Uuid::simple), "key": t.key,
             "title": t.title, "description": t.description, "status": t.status.as_str(), "priority": t.priority,
             "position": t.position, "assignee_kind": t.assignee.as_ref().map(Assignee::kind),
             "assignee_id": t.assignee.as_ref().map(Assignee::id), "requires_approval": t.requires_approval,
@@ -253,7 +249,7 @@ pub(super) async fn depend(tx: &mut Tx, pairs: &[(Uuid, Uuid)]) -> Result<()> {
     if pairs.is_empty() {
         return Ok(());
     }
-    let row = |(task, on): &(Uuid, Uuid)| json!({ "task_id": hex(*task), "depends_on": hex(*on) });
+    let row = |(task, on): &(Uuid, Uuid)| json!({ "task_id": task.simple(), "depends_on": on.simple() });
     query(DEPEND).bind_json(&pairs.iter().map(row).collect::<Vec<_>>())?.execute(tx).await?;
     Ok(())
 }

@@ -34,6 +34,5 @@ pub const STATEMENTS: &[Sql] = &[MEMBERS];
 
 /// Those that `owner` may see.
 pub async fn members(db: &Db, ids: &[Uuid], owner: &str) -> Result<Vec<Found>> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(MEMBERS).bind_json(&ids)?.bind(owner).all(db).await
+    query(MEMBERS).bind_ids(ids).bind(owner).all(db).await
 }

@@ -2,7 +2,8 @@
 //! run's, and heads by id.
 use std::collections::HashMap;
 
-use uuid::Uuid;
+use serde::Serialize;
+use uuid::{Uuid, serde::simple};
 
 use super::db::{Db, FromRow, Row, Sql, Tx, query};
 use crate::{clock::Timestamp, domain::caller::Owner, error::Result};
@@ -82,15 +83,21 @@ pub const ADVANCE_MANY: Sql = Sql::each(
 pub const HEAD: Sql =
     Sql::both("SELECT last_seq, first_seq, last_message_seq, last_order, head_run_id FROM thread_heads WHERE thread_id = $1");
 /// The second condition on the state is that of the index by thread; the first is written so that no other index has it.
+macro_rules! hand_on {
+    ($ended:literal) => {
+        concat!(
+            "UPDATE thread_heads SET head_run_id = (SELECT r.id FROM runs r WHERE r.thread_id = thread_heads.thread_id
+                 AND COALESCE(r.state = 'queued', FALSE) AND r.state IN ('queued', 'running', 'waiting') AND r.thread_order IS NOT NULL
+                 ORDER BY r.thread_order LIMIT 1)
+             FROM ",
+            $ended,
+            " AS e WHERE thread_heads.thread_id = e.thread AND head_run_id = e.run RETURNING head_run_id"
+        )
+    };
+}
 pub const HAND_ON: Sql = Sql::each(
-    "UPDATE thread_heads SET head_run_id = (SELECT r.id FROM runs r WHERE r.thread_id = thread_heads.thread_id AND r.state || '' = 'queued'
-         AND r.state IN ('queued', 'running', 'waiting') AND r.thread_order IS NOT NULL ORDER BY r.thread_order LIMIT 1)
-     FROM json_to_recordset($1::json) AS e (thread UUID, run UUID)
-     WHERE thread_heads.thread_id = e.thread AND head_run_id = e.run RETURNING head_run_id",
-    "UPDATE thread_heads SET head_run_id = (SELECT r.id FROM runs r WHERE r.thread_id = thread_heads.thread_id AND r.state || '' = 'queued'
-         AND r.state IN ('queued', 'running', 'waiting') AND r.thread_order IS NOT NULL ORDER BY r.thread_order LIMIT 1)
-     FROM (SELECT unhex(j.value ->> 'thread') AS thread, unhex(j.value ->> 'run') AS run FROM json_each($1) AS j) AS e
-     WHERE thread_heads.thread_id = e.thread AND head_run_id = e.run RETURNING head_run_id",
+    hand_on!("(SELECT * FROM json_to_recordset($1::json) AS j (thread UUID, run UUID))"),
+    hand_on!("(SELECT unhex(j.value ->> 'thread') AS thread, unhex(j.value ->> 'run') AS run FROM json_each($1) AS j)"),
 );
 pub const STATEMENTS: &[Sql] = &[ENSURE, BY_NAME, LATEST, ADVANCE, ADVANCE_MANY, HEAD, HAND_ON];
 
@@ -114,6 +121,14 @@ pub async fn advance(tx: &mut Tx, thread_id: Uuid, take: Advance) -> Result<Head
     Head::from_row(&statement.one(tx).await?)
 }
 
+#[derive(Serialize)]
+struct Take {
+    #[serde(serialize_with = "simple::serialize")]
+    thread_id: Uuid,
+    events: i64,
+    messages: i64,
+}
+
 struct Numbered(Uuid, Head);
 
 impl FromRow for Numbered {
@@ -124,7 +139,7 @@ impl FromRow for Numbered {
 
 /// Locks the heads of many threads and takes events and messages from each.
 pub async fn advance_many(tx: &mut Tx, take: &[(Uuid, Advance)]) -> Result<HashMap<Uuid, Head>> {
-    let row = |(id, take): &(Uuid, Advance)| serde_json::json!({ "thread_id": id.simple().to_string(), "events": take.events, "messages": take.messages });
+    let row = |&(thread_id, take): &(Uuid, Advance)| Take { thread_id, events: take.events, messages: take.messages };
     let list: Vec<_> = take.iter().map(row).collect();
     let heads = query(ADVANCE_MANY).bind_json(&list)?.all::<Numbered>(tx).await?;
     Ok(heads.into_iter().map(|n| (n.0, n.1)).collect())
@@ -132,6 +147,14 @@ pub async fn advance_many(tx: &mut Tx, take: &[(Uuid, Advance)]) -> Result<HashM
 
 pub async fn head(db: &Db, thread_id: Uuid) -> Result<Option<Head>> {
     query(HEAD).bind(thread_id).optional_as(db).await
+}
+
+#[derive(Serialize)]
+struct Leaving {
+    #[serde(serialize_with = "simple::serialize")]
+    thread: Uuid,
+    #[serde(serialize_with = "simple::serialize")]
+    run: Uuid,
 }
 
 struct NextHead(Option<Uuid>);
@@ -145,8 +168,7 @@ impl FromRow for NextHead {
 /// Hands threads from runs that have ended (thread and run) to the next in order; answers those. The heads must be locked already: the
 /// choice has to be made by a statement that starts after the lock was got, else it misses what was accepted meanwhile.
 pub async fn hand_on(tx: &mut Tx, ended: &[(Uuid, Uuid)]) -> Result<Vec<Uuid>> {
-    let row = |(thread, run): &(Uuid, Uuid)| serde_json::json!({ "thread": thread.simple().to_string(), "run": run.simple().to_string() });
-    let list: Vec<_> = ended.iter().map(row).collect();
+    let list: Vec<_> = ended.iter().map(|&(thread, run)| Leaving { thread, run }).collect();
     let heads = query(HAND_ON).bind_json(&list)?.all::<NextHead>(tx).await?;
     Ok(heads.into_iter().filter_map(|head| head.0).collect())
 }

@@ -10,11 +10,7 @@ use runmill_shared::{
     },
     store::{
         db::Db,
-        runs::{
-            Fenced, at_once, batch,
-            moves::{self, Ending},
-            sweep,
-        },
+        runs::{Fenced, at_once, batch, moves, sweep},
         statements,
     },
 };
@@ -101,7 +97,7 @@ fn ways(sql: Sql) -> usize {
 
 async fn drive(w: &World, sql: Sql, way: usize, run: &Claimed, session: Uuid) {
     let (db, error) = (&w.app.db, RunError::new("X", "x", false));
-    let ending = |state| Ending { state, result: None, error: None, usage: None };
+    let end = |state| End { state, result: None, error: None, usage: None };
     let mut tx = match sql {
         moves::CLAIM => {
             let claim = Claim { run: run.id, session: w.session().await };
@@ -119,11 +115,11 @@ async fn drive(w: &World, sql: Sql, way: usize, run: &Claimed, session: Uuid) {
         moves::END => {
             let state = [RunState::Succeeded, RunState::Failed][way];
             let held = Fenced { id: run.id, fence: run.fence };
-            moves::end(&mut tx, &[(held, ending(state))], START).await.unwrap();
+            moves::end(&mut tx, &[(held, &end(state))], START).await.unwrap();
         }
         moves::END_FROM_OUTSIDE => {
             let state = [RunState::Failed, RunState::Cancelled][way];
-            moves::end_from_outside(&mut tx, run.id, &ending(state), START).await.unwrap();
+            moves::end_from_outside(&mut tx, run.id, &end(state), START).await.unwrap();
         }
         moves::PARK => {
             let children = Waiting::Children { runs: vec![], until: None };

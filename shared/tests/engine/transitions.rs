@@ -1,16 +1,13 @@
 //! The transition table of the domain and the SQL say the same.
 use runmill_shared::{
     domain::run::{RunError, Transition, Waiting, next},
-    store::runs::{
-        moves::{self, Ending},
-        sweep,
-    },
+    store::runs::{moves, sweep},
 };
 
 use super::*;
 
-fn ending(state: RunState, error: Option<&RunError>) -> Ending<'_> {
-    Ending { state, result: None, error, usage: None }
+fn end(state: RunState, error: Option<&RunError>) -> End {
+    End { state, result: None, error: error.cloned(), usage: None }
 }
 
 /// Tries the move from whatever state the run is in; whether it was made.
@@ -38,13 +35,11 @@ async fn attempt(w: &World, run: &Claimed, by: Transition) -> bool {
         Transition::Backoff => moves::back_off(&mut tx, run, START, &error, START).await.unwrap(),
         Transition::Succeed => {
             let held = execution::Fenced { id: run.id, fence: run.fence };
-            let ended = moves::end(&mut tx, &[(held, ending(RunState::Succeeded, None))], START).await.unwrap();
+            let ended = moves::end(&mut tx, &[(held, &end(RunState::Succeeded, None))], START).await.unwrap();
             !ended.is_empty()
         }
-        Transition::Fail => {
-            moves::end_from_outside(&mut tx, run.id, &ending(RunState::Failed, Some(&error)), START).await.unwrap()
-        }
-        Transition::Cancel => moves::end_from_outside(&mut tx, run.id, &ending(RunState::Cancelled, None), START).await.unwrap(),
+        Transition::Fail => moves::end_from_outside(&mut tx, run.id, &end(RunState::Failed, Some(&error)), START).await.unwrap(),
+        Transition::Cancel => moves::end_from_outside(&mut tx, run.id, &end(RunState::Cancelled, None), START).await.unwrap(),
     };
     tx.commit().await.unwrap();
     made

@@ -4,7 +4,7 @@ use runmill_shared::{
     domain::run::Waiting,
     services::runs::{execution::Parked, sweep},
     store::{
-        outbox::{self, NoticeKind},
+        outbox::{self, Notice, NoticeKind},
         runs::moves,
     },
 };
@@ -63,8 +63,9 @@ async fn a_notice_is_applied_once_by_however_many_processes() {
     for w in worlds().await {
         let run = w.started("t", "a").await;
         let mut tx = w.tx().await;
-        let notice = outbox::send(&mut tx, run.id, NoticeKind::Wake, "x", START).await.unwrap();
-        let gone = outbox::send(&mut tx, new_id(), NoticeKind::Cancel, "x", START).await.unwrap();
+        let notice = Notice::new(run.id, NoticeKind::Wake, "x");
+        let gone = Notice::new(new_id(), NoticeKind::Cancel, "x");
+        outbox::send(&mut tx, &[notice.clone(), gone.clone()], START).await.unwrap();
         tx.commit().await.unwrap();
         let applied = join_all((0..10).map(|_| sweep::apply_notice(&w.app, &notice))).await;
         assert_eq!(applied.into_iter().filter(|a| *a.as_ref().unwrap()).count(), 1, "{}", w.name);
@@ -81,8 +82,8 @@ async fn a_notice_that_cannot_be_applied_does_not_hold_up_the_others() {
         execution::park(&w.app, &waiting, 0, &Waiting::Children { runs: vec![], until: None }, Writes::default()).await.unwrap();
         w.execute("UPDATE runs SET kind = 'from a newer release' WHERE external_id = 'broken'").await;
         let mut tx = w.tx().await;
-        outbox::send(&mut tx, broken, NoticeKind::Cancel, "x", START).await.unwrap();
-        outbox::send(&mut tx, waiting.id, NoticeKind::Wake, "x", START).await.unwrap();
+        let notices = [Notice::new(broken, NoticeKind::Cancel, "x"), Notice::new(waiting.id, NoticeKind::Wake, "x")];
+        outbox::send(&mut tx, &notices, START).await.unwrap();
         tx.commit().await.unwrap();
         sweep::notices(&w.app).await.unwrap();
         assert!(w.is_ready(waiting.id).await, "{}", w.name);

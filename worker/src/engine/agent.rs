@@ -298,7 +298,7 @@ impl Loop<'_> {
         let is_turn = run.kind == RunKind::Agent && run.parent_run_id.is_none();
         let learns = self.agent.definition.memory.extract && is_turn && pending.is_empty();
         let next = if learns { Some(extraction(run)?) } else { None };
-        self.journal.recorder.end(run, End { next, ..End::succeeded(result).using(usage) }, last).await?;
+        self.journal.recorder.end(run, End::succeeded(result).using(usage), Writes { next, ..last }).await?;
         Ok(Left::Ended)
     }
 }

@@ -265,6 +265,7 @@ impl Pending {
         self.writes.messages.extend(writes.messages);
         self.writes.approvals.extend(writes.approvals);
         self.writes.end = writes.end;
+        self.writes.next = writes.next;
     }
 
     fn whole(mut self) -> Self {

@@ -17,7 +17,7 @@ use crate::{
     store::{
         db::Tx,
         goals as store, notifications,
-        outbox::{self, NoticeKind},
+        outbox::NoticeKind,
         threads::{self, Advance},
     },
 };
@@ -83,7 +83,7 @@ pub async fn tell(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -
 /// Has the goal's run look at it.
 pub async fn wake(tx: &mut Tx, after: &mut After, goal: &Goal, now: Timestamp) -> Result<()> {
     if let Some(run) = goal.run_id {
-        after.notices([outbox::send(tx, run, NoticeKind::Wake, "its goal has changed", now).await?]);
+        after.tell(tx, [run], NoticeKind::Wake, "its goal has changed", now).await?;
     }
     Ok(())
 }

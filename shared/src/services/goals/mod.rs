@@ -34,14 +34,7 @@ use crate::{
         runs::{accept::Accepted, after::After},
         tasks,
     },
-    store::{
-        agents as agent_store,
-        db::Tx,
-        goals as store,
-        outbox::{self, NoticeKind},
-        runs::view,
-        tasks as task_store, threads,
-    },
+    store::{agents as agent_store, db::Tx, goals as store, outbox::NoticeKind, runs::view, tasks as task_store, threads},
 };
 
 /// More do not help a planner.
@@ -291,9 +284,7 @@ pub async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Standing> {
         return Err(forbids(goal.status, "to cancel it"));
     }
     let planner = goal.plan_run_id.filter(|_| goal.status == GoalStatus::Planning);
-    for run in planner.into_iter().chain(goal.run_id) {
-        after.notices([outbox::send(&mut tx, run, NoticeKind::Cancel, "its goal was cancelled", now).await?]);
-    }
+    after.tell(&mut tx, planner.into_iter().chain(goal.run_id), NoticeKind::Cancel, "its goal was cancelled", now).await?;
     cancel_tasks(&mut tx, &mut after, &goal, now).await?;
     move_to(&mut tx, &mut after, &goal, GoalStatus::Cancelled, None, now).await?;
     tx.commit().await?;
@@ -307,9 +298,8 @@ pub async fn cancel_tasks(tx: &mut Tx, after: &mut After, goal: &Goal, now: Time
     let ids: Vec<_> = open.iter().map(|t| t.id).collect();
     let why = RunError::new(GOAL_ENDED, "its goal has ended", false);
     let cancelled = task_store::make_many(&mut *tx, &ids, TaskMove::Cancel, Some(&why), now).await?;
-    for run in open.iter().filter(|t| t.status == TaskStatus::Running).filter_map(|t| t.run_id) {
-        after.notices([outbox::send(&mut *tx, run, NoticeKind::Cancel, "its task was cancelled", now).await?]);
-    }
+    let runs = open.iter().filter(|t| t.status == TaskStatus::Running).filter_map(|t| t.run_id);
+    after.tell(tx, runs, NoticeKind::Cancel, "its task was cancelled", now).await?;
     tasks::changed(tx, after, goal, &cancelled.iter().collect::<Vec<_>>(), now).await
 }
 

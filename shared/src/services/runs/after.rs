@@ -16,7 +16,7 @@ use crate::{
     store::{
         db::Tx,
         events::{self, Append},
-        outbox::Notice,
+        outbox::{self, Notice, NoticeKind},
         runs::Ready,
         threads::{self, Advance},
     },
@@ -50,8 +50,23 @@ impl After {
         self.ready.extend(ready);
     }
 
-    pub fn notices(&mut self, notices: impl IntoIterator<Item = Notice>) {
+    /// Sends notices, and remembers to apply them.
+    pub async fn send(&mut self, tx: &mut Tx, notices: Vec<Notice>, now: Timestamp) -> Result<()> {
+        outbox::send(tx, &notices, now).await?;
         self.notices.extend(notices);
+        Ok(())
+    }
+
+    /// As `send`: the same to each of these runs.
+    pub async fn tell(
+        &mut self,
+        tx: &mut Tx,
+        runs: impl IntoIterator<Item = Uuid>,
+        kind: NoticeKind,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.send(tx, runs.into_iter().map(|run| Notice::new(run, kind, reason)).collect(), now).await
     }
 
     pub fn stopped(&mut self, lane: Lane, run_id: Uuid) {

@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     domain::{
         event::{NewEvent, kind},
-        run::{Claimed, Run, RunError, RunKind, RunState, Watcher},
+        run::{Claimed, End, Run, RunError, RunKind, RunState, Watcher},
     },
     error::Result,
     services::goals::drive,
@@ -35,8 +35,8 @@ pub async fn from_outside(tx: &mut Tx, after: &mut After, id: Uuid, how: &Outsid
     let Some(run) = view::any_by_id(&mut *tx, id).await? else { return Ok(false) };
     threads::advance(tx, run.thread_id, Advance::default()).await?;
     let usage = steps::usage(tx, id).await?;
-    let ending = moves::Ending { state: how.state, result: None, error: how.error.as_ref(), usage };
-    if !moves::end_from_outside(tx, id, &ending, now).await? {
+    let end = End { state: how.state, result: None, error: how.error.clone(), usage };
+    if !moves::end_from_outside(tx, id, &end, now).await? {
         return Ok(false);
     }
     let mut events = Vec::new();
@@ -120,8 +120,7 @@ pub async fn consequences(tx: &mut Tx, after: &mut After, ended: &[Ended<'_>], n
             notices.push(Notice::new(run.id, NoticeKind::Ended, "the run has ended"));
         }
     }
-    outbox::send_all(tx, &notices, now).await?;
-    after.notices(notices);
+    after.send(tx, notices, now).await?;
     for run in ended.iter().filter(|e| e.kind == RunKind::Goal) {
         drive::run_ended(tx, after, run, now).await?;
     }

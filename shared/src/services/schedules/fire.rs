@@ -21,7 +21,7 @@ use crate::{
     services::runs::{accept, after::After},
     store::{
         db::{Class, Tx},
-        outbox::{self, NoticeKind},
+        outbox::NoticeKind,
         runs::batch::Alone,
         schedules::{self as store, Key, NewFire, Open, Progress},
     },
@@ -173,9 +173,7 @@ impl Firing {
             self.refused(app, tx, *i, *at, &start::taken(), now).await?;
         }
         let goals = self.start_goals(app, tx, after, now).await?;
-        for run in std::mem::take(&mut self.cancelled) {
-            after.notices([outbox::send(tx, run, NoticeKind::Cancel, "its schedule has fired again", now).await?]);
-        }
+        after.tell(tx, std::mem::take(&mut self.cancelled), NoticeKind::Cancel, "its schedule has fired again", now).await?;
         let progress: Vec<_> = self.schedules.iter().map(Progress::from).collect();
         store::advance(tx, &progress).await?;
         Ok(accepted.len() + goals)

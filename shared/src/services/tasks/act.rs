@@ -15,7 +15,7 @@ use crate::{
     services::{goals, runs::after::After},
     store::{
         db::{Class, Tx},
-        outbox::{self, NoticeKind},
+        outbox::NoticeKind,
         tasks::{self as store, Change},
     },
 };
@@ -144,7 +144,7 @@ async fn act(
     }
     let stops = matches!(by, TaskMove::Complete | TaskMove::Submit | TaskMove::Fail | TaskMove::Cancel);
     if let (true, Some(run)) = (stops, moved.run_id) {
-        after.notices([outbox::send(&mut tx, run, NoticeKind::Cancel, "its task goes on without it", now).await?]);
+        after.tell(&mut tx, [run], NoticeKind::Cancel, "its task goes on without it", now).await?;
     }
     let moved = follow(app, &mut tx, &mut after, goal.as_ref(), moved, by).await?;
     tx.commit().await?;

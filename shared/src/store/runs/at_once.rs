@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     moves::NewRun,
 };
 use crate::{
+    clock::Timestamp,
     domain::{message::NewMessage, run::Watcher},
     error::{Error, Result},
 };
@@ -176,17 +176,62 @@ pub struct Line {
     json: String,
 }
 
+#[derive(Serialize)]
+struct LineRow<'a> {
+    thread: Uuid,
+    owner: &'a str,
+    name: &'a str,
+    listed: bool,
+    now: Timestamp,
+    run: Uuid,
+    external_id: &'a str,
+    kind: &'a str,
+    lane: &'a str,
+    priority: i64,
+    score: i64,
+    queue_deadline: Timestamp,
+    run_left: i64,
+    /// JSON in a string: what the TEXT column holds.
+    policy: String,
+    agent_id: Option<&'a str>,
+    model: Option<&'a str>,
+    input: &'a str,
+    input_hash: &'a str,
+    trace: Option<&'a str>,
+    watcher: Option<&'a str>,
+    said: Vec<Said<'a>>,
+    event: &'a str,
+    data: &'a str,
+}
+
 impl Line {
     pub fn new(plain: &Plain<'_>) -> Result<Self> {
         let run = &plain.run;
-        let json = serde_json::to_string(&json!({
-            "thread": run.thread_id, "owner": run.owner, "name": plain.thread, "listed": plain.listed, "now": run.created_at,
-            "run": run.id, "external_id": run.external_id, "kind": run.kind.as_str(), "lane": run.lane.as_str(),
-            "priority": run.priority, "score": run.dispatch_score, "queue_deadline": run.queue_deadline, "run_left": run.run_left,
-            "policy": serde_json::to_string(&run.policy)?, "agent_id": run.agent_id, "model": run.model, "input": run.input,
-            "input_hash": run.input_hash, "trace": run.trace, "watcher": run.watcher.map(Watcher::as_str),
-            "said": said(plain.messages)?, "event": plain.event.0, "data": plain.event.1,
-        }))?;
+        let json = serde_json::to_string(&LineRow {
+            thread: run.thread_id,
+            owner: &run.owner,
+            name: plain.thread,
+            listed: plain.listed,
+            now: run.created_at,
+            run: run.id,
+            external_id: &run.external_id,
+            kind: run.kind.as_str(),
+            lane: run.lane.as_str(),
+            priority: run.priority,
+            score: run.dispatch_score,
+            queue_deadline: run.queue_deadline,
+            run_left: run.run_left,
+            policy: serde_json::to_string(&run.policy)?,
+            agent_id: run.agent_id.as_deref(),
+            model: run.model.as_deref(),
+            input: &run.input,
+            input_hash: &run.input_hash,
+            trace: run.trace.as_deref(),
+            watcher: run.watcher.map(Watcher::as_str),
+            said: said(plain.messages)?,
+            event: plain.event.0,
+            data: &plain.event.1,
+        })?;
         Ok(Self { run: run.id, thread: (run.owner.clone(), plain.thread.to_owned()), json })
     }
 }

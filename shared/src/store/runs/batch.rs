@@ -1,7 +1,7 @@
 //! Many runs at once, each in a new thread of its own: what `at_once` does for one. One statement and one round trip on Postgres, whatever
 //! their number; on SQLite a few.
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Uuid, serde::simple};
 
 use super::super::db::{Sql, Tx, query};
 use crate::{
@@ -62,9 +62,9 @@ pub const STATEMENTS: &[Sql] = &[ACCEPT];
 /// A run with one message of a user, in a thread that nobody sees among theirs. `name` names both.
 #[derive(Serialize)]
 pub struct Alone {
-    #[serde(serialize_with = "super::simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub id: Uuid,
-    #[serde(serialize_with = "super::simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub thread_id: Uuid,
     pub owner: String,
     pub name: String,

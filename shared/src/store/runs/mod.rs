@@ -6,7 +6,8 @@ pub mod moves;
 pub mod sweep;
 pub mod view;
 
-use uuid::Uuid;
+use serde::Serialize;
+use uuid::{Uuid, serde::simple};
 
 use super::db::{FromRow, Row, Sql};
 use crate::{
@@ -31,8 +32,9 @@ pub struct Ready {
 }
 
 /// One execution of a run: the fence of its claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Fenced {
+    #[serde(serialize_with = "simple::serialize")]
     pub id: Uuid,
     pub fence: i64,
 }
@@ -41,11 +43,6 @@ impl FromRow for Fenced {
     fn from_row(row: &Row) -> Result<Self> {
         Ok(Self { id: row.get("id")?, fence: row.get("fence")? })
     }
-}
-
-/// Without dashes, as SQLite's `unhex` reads it.
-fn simple<S: serde::Serializer>(id: &Uuid, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_str(&id.simple())
 }
 
 fn lane(row: &Row) -> Result<Lane> {

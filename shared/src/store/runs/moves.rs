@@ -1,13 +1,12 @@
 //! The transitions of one run. Each names the state it leaves; a worker's also name its fence, so that one that was replaced
 //! writes nothing. The caller holds the lock of the thread's head where the thread may be handed on.
 //!
-//! A run is found by its id and by nothing else: `state || ''` keeps Postgres from a partial index of some state, which is the cheaper
-//! plan while few runs are in it, and is kept when there are a hundred thousand. Where runs are found by a list, `COALESCE` keeps it from
-//! reading all runs of that state, which it takes for few.
+//! A run is found by its id and by nothing else: `COALESCE(state = …, FALSE)` keeps Postgres from a partial index of that state, which
+//! is the cheaper plan while few runs are in it, and is kept when there are a hundred thousand.
 use std::time::Duration;
 
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Uuid, serde::simple};
 
 use super::{
     super::db::{Class, Db, Sql, Tx, query},
@@ -17,7 +16,7 @@ use crate::{
     clock::Timestamp,
     domain::{
         Lane,
-        run::{Claimed, RetryPolicy, RunError, RunKind, RunState, RunUsage, Waiting, Watcher},
+        run::{Claimed, End, RetryPolicy, RunError, RunKind, RunState, Waiting, Watcher},
     },
     error::{Error, Result},
 };
@@ -53,14 +52,6 @@ pub struct NewRun {
     pub created_at: Timestamp,
 }
 
-/// How a run ended.
-pub struct Ending<'a> {
-    pub state: RunState,
-    pub result: Option<&'a serde_json::Value>,
-    pub error: Option<&'a RunError>,
-    pub usage: Option<RunUsage>,
-}
-
 pub const INSERT: Sql = Sql::both(
     "INSERT INTO runs (id, owner, thread_id, external_id, kind, lane, state, ready, thread_order, priority, dispatch_score, due_at,
          hinted_at, fence, attempt, crashes, wake_seq, queue_deadline, run_left, policy, parent_run_id, root_run_id, retry_of,
@@ -68,65 +59,77 @@ pub const INSERT: Sql = Sql::both(
      VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17, $18, $19, $20, $21,
          $22, $23, $24, $12)",
 );
+macro_rules! claim {
+    ($claims:literal) => {
+        concat!(
+            "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = c.session, queue_deadline = NULL,
+                 waiting_for = NULL, started_at = COALESCE(started_at, $2), run_deadline = $2 + run_left
+             FROM ",
+            $claims,
+            " AS c WHERE runs.id = c.run AND COALESCE(runs.state = 'queued', FALSE) AND runs.ready
+                 AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = c.session AND s.expires_at > $2)
+             RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id,
+                 kind, lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused,
+                 agent_id, model, input, trace, dispatch_score + priority * 300000000 AS ready_at"
+        )
+    };
+}
 pub const CLAIM: Sql = Sql::each(
-    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = c.session, queue_deadline = NULL,
-         waiting_for = NULL, started_at = COALESCE(started_at, $2), run_deadline = $2 + run_left
-     FROM json_to_recordset($1::json) AS c (run UUID, session UUID)
-     WHERE runs.id = c.run AND COALESCE(runs.state = 'queued', FALSE) AND runs.ready
-       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = c.session AND s.expires_at > $2)
-     RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
-         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused, agent_id, model, input, trace,
-         dispatch_score + priority * 300000000 AS ready_at",
-    "UPDATE runs SET state = 'running', ready = FALSE, fence = fence + 1, lease_owner = c.session, queue_deadline = NULL,
-         waiting_for = NULL, started_at = COALESCE(started_at, $2), run_deadline = $2 + run_left
-     FROM (SELECT unhex(j.value ->> 'run') AS run, unhex(j.value ->> 'session') AS session FROM json_each($1) AS j) AS c
-     WHERE runs.id = c.run AND state || '' = 'queued' AND ready
-       AND EXISTS (SELECT 1 FROM worker_sessions s WHERE s.id = c.session AND s.expires_at > $2)
-     RETURNING id, owner, thread_id, (SELECT t.external_id FROM threads t WHERE t.id = runs.thread_id) AS thread, external_id, kind,
-         lane, fence, attempt, wake_seq, run_deadline, policy, parent_run_id, root_run_id, retry_of, watcher, paused, agent_id, model, input, trace,
-         dispatch_score + priority * 300000000 AS ready_at",
+    claim!("(SELECT run, session FROM json_to_recordset($1::json) AS j (run UUID, session UUID))"),
+    claim!("(SELECT unhex(j.value ->> 'run') AS run, unhex(j.value ->> 'session') AS session FROM json_each($1) AS j)"),
 );
 /// The fence check: the row stays locked until the transaction ends.
 pub const HOLD: Sql = Sql::each(
-    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running' FOR NO KEY UPDATE",
-    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'",
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE) FOR NO KEY UPDATE",
+    "SELECT id FROM runs WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE)",
 );
 /// As `HOLD`, for many at once; locked in the order of their ids.
 pub const HOLD_MANY: Sql = Sql::each(
     "SELECT r.id, r.fence FROM runs r JOIN json_to_recordset($1::json) AS h (id UUID, fence BIGINT) ON r.id = h.id AND r.fence = h.fence
      WHERE COALESCE(r.state = 'running', FALSE) ORDER BY r.id FOR NO KEY UPDATE OF r",
     "SELECT r.id, r.fence FROM json_each($1) AS h JOIN runs r ON r.id = unhex(h.value ->> 'id') AND r.fence = h.value ->> 'fence'
-     WHERE r.state || '' = 'running'",
+     WHERE COALESCE(r.state = 'running', FALSE)",
 );
+macro_rules! end {
+    ($ended:literal) => {
+        concat!(
+            "UPDATE runs SET state = e.state, result = e.result, error = e.error, usage = e.usage, finished_at = $2,
+                 fence = runs.fence + 1, lease_owner = NULL, run_deadline = NULL
+             FROM ",
+            $ended,
+            " AS e WHERE runs.id = e.id AND runs.fence = e.fence AND COALESCE(runs.state = 'running', FALSE) RETURNING runs.id"
+        )
+    };
+}
 pub const END: Sql = Sql::each(
-    "UPDATE runs SET state = e.state, result = e.result, error = e.error, usage = e.usage, finished_at = $2, fence = runs.fence + 1,
-         lease_owner = NULL, run_deadline = NULL
-     FROM json_to_recordset($1::json) AS e (id UUID, fence BIGINT, state TEXT, result TEXT, error TEXT, usage TEXT)
-     WHERE runs.id = e.id AND runs.fence = e.fence AND COALESCE(runs.state = 'running', FALSE) RETURNING runs.id",
-    "UPDATE runs SET state = e.state, result = e.result, error = e.error, usage = e.usage, finished_at = $2, fence = runs.fence + 1,
-         lease_owner = NULL, run_deadline = NULL
-     FROM (SELECT unhex(j.value ->> 'id') AS id, j.value ->> 'fence' AS fence, j.value ->> 'state' AS state,
-               j.value ->> 'result' AS result, j.value ->> 'error' AS error, j.value ->> 'usage' AS usage FROM json_each($1) AS j) AS e
-     WHERE runs.id = e.id AND runs.fence = e.fence AND runs.state || '' = 'running' RETURNING id",
+    end!(
+        "(SELECT * FROM json_to_recordset($1::json)
+             AS j (id UUID, fence BIGINT, state TEXT, result TEXT, error TEXT, usage TEXT))"
+    ),
+    end!(
+        "(SELECT unhex(j.value ->> 'id') AS id, j.value ->> 'fence' AS fence, j.value ->> 'state' AS state,
+             j.value ->> 'result' AS result, j.value ->> 'error' AS error, j.value ->> 'usage' AS usage FROM json_each($1) AS j)"
+    ),
 );
 /// Ends a run from outside its execution, in whatever state it is; the fence shuts its worker out.
 pub const END_FROM_OUTSIDE: Sql = Sql::both(
     "UPDATE runs SET state = $2, error = $3, finished_at = $4, usage = $5, fence = fence + 1, ready = FALSE, lease_owner = NULL,
          run_deadline = NULL, queue_deadline = NULL, wake_at = NULL, due_at = NULL, waiting_for = NULL
-     WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting') RETURNING id",
+     WHERE id = $1 AND COALESCE(state IN ('queued', 'running', 'waiting'), FALSE) RETURNING id",
 );
 pub const PARK: Sql = Sql::both(
     "UPDATE runs SET state = 'waiting', fence = fence + 1, lease_owner = NULL, waiting_for = $4, wake_at = $5,
          run_left = run_deadline - $6, run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND wake_seq = $3 AND state || '' = 'running' RETURNING id",
+     WHERE id = $1 AND fence = $2 AND wake_seq = $3 AND COALESCE(state = 'running', FALSE) RETURNING id",
 );
-pub const WAKE_SEQ: Sql = Sql::both("SELECT wake_seq FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'");
+pub const WAKE_SEQ: Sql =
+    Sql::both("SELECT wake_seq FROM runs WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE)");
 pub const WAKE: Sql = Sql::both(
     "UPDATE runs SET wake_seq = wake_seq + 1, wake_at = NULL,
          ready = (ready OR state = 'waiting'), hinted_at = $2,
          dispatch_score = CASE WHEN state = 'waiting' THEN $2 - priority * 300000000 ELSE dispatch_score END,
          state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END
-     WHERE id = $1 AND state || '' IN ('queued', 'running', 'waiting')
+     WHERE id = $1 AND COALESCE(state IN ('queued', 'running', 'waiting'), FALSE)
      RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
 );
 /// A ready run waits at once; one that is not ready (behind another, or not due), is executed, or waits already, gets the mark. What is
@@ -135,7 +138,7 @@ pub const PAUSE: Sql = Sql::both(
     "UPDATE runs SET paused = TRUE, queue_deadline = NULL, ready = FALSE,
          waiting_for = CASE WHEN state = 'queued' AND ready THEN $2 ELSE waiting_for END,
          state = CASE WHEN state = 'queued' AND ready THEN 'waiting' ELSE state END
-     WHERE id = $1 AND NOT paused AND state || '' IN ('queued', 'running', 'waiting')
+     WHERE id = $1 AND NOT paused AND COALESCE(state IN ('queued', 'running', 'waiting'), FALSE)
      RETURNING id, state, waiting_for",
 );
 /// Counts as a wake, so that a worker that is about to park it as paused goes on; one that waits for something else keeps waiting.
@@ -146,32 +149,33 @@ pub const RESUME: Sql = Sql::both(
          wake_at = CASE WHEN state = 'waiting' AND waiting_for LIKE '%\"reason\":\"paused\"%' THEN NULL ELSE wake_at END,
          dispatch_score = CASE WHEN state = 'waiting' THEN $2 - priority * 300000000 ELSE dispatch_score END,
          state = CASE WHEN state = 'waiting' AND waiting_for LIKE '%\"reason\":\"paused\"%' THEN 'queued' ELSE state END
-     WHERE id = $1 AND paused AND state || '' IN ('queued', 'running', 'waiting')
+     WHERE id = $1 AND paused AND COALESCE(state IN ('queued', 'running', 'waiting'), FALSE)
      RETURNING id, lane, dispatch_score, (state = 'queued' AND ready) AS woken",
 );
 /// What a worker looks at between two steps: the mark, and the wake count to park by.
-pub const HOLDING: Sql = Sql::both("SELECT wake_seq, paused FROM runs WHERE id = $1 AND fence = $2 AND state || '' = 'running'");
+pub const HOLDING: Sql =
+    Sql::both("SELECT wake_seq, paused FROM runs WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE)");
 pub const BACK_OFF: Sql = Sql::both(
     "UPDATE runs SET state = 'queued', ready = FALSE, attempt = attempt + 1, fence = fence + 1, lease_owner = NULL, due_at = $3,
          run_left = run_deadline - $4, run_deadline = NULL, error = $5
-     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id",
+     WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE) RETURNING id",
 );
 /// Back to the queue, with its old place in it.
 pub const RELEASE: Sql = Sql::both(
     "UPDATE runs SET state = 'queued', ready = TRUE, fence = fence + 1, lease_owner = NULL, hinted_at = $3,
          run_left = run_deadline - $3, run_deadline = NULL
-     WHERE id = $1 AND fence = $2 AND state || '' = 'running' RETURNING id, lane, dispatch_score",
+     WHERE id = $1 AND fence = $2 AND COALESCE(state = 'running', FALSE) RETURNING id, lane, dispatch_score",
 );
 pub const MAKE_READY: Sql = Sql::each(
     "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
      FROM json_array_elements_text($1::json) AS j WHERE runs.id = j.value::UUID AND COALESCE(runs.state = 'queued', FALSE)
      RETURNING runs.id, lane, dispatch_score",
     "UPDATE runs SET ready = TRUE, due_at = NULL, dispatch_score = $2 - priority * 300000000, hinted_at = $2
-     WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND state || '' = 'queued' RETURNING id, lane, dispatch_score",
+     WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND COALESCE(state = 'queued', FALSE) RETURNING id, lane, dispatch_score",
 );
 /// A delayed run that is due takes its place in its thread.
 pub const JOIN_ORDER: Sql = Sql::both(
-    "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND state || '' = 'queued' AND thread_order IS NULL RETURNING id",
+    "UPDATE runs SET thread_order = $2, due_at = NULL WHERE id = $1 AND COALESCE(state = 'queued', FALSE) AND thread_order IS NULL RETURNING id",
 );
 pub const STATEMENTS: &[Sql] = &[
     INSERT,
@@ -227,9 +231,9 @@ pub async fn insert(tx: &mut Tx, run: NewRun) -> Result<()> {
 /// A run that a worker session wants.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Claim {
-    #[serde(serialize_with = "super::simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub run: Uuid,
-    #[serde(serialize_with = "super::simple")]
+    #[serde(serialize_with = "simple::serialize")]
     pub session: Uuid,
 }
 
@@ -248,13 +252,12 @@ pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<bool> {
 
 /// Which of these are still their executions'.
 pub async fn hold_many(tx: &mut Tx, held: &[Fenced]) -> Result<Vec<Fenced>> {
-    let list: Vec<_> = held.iter().map(|h| serde_json::json!({ "id": h.id.simple().to_string(), "fence": h.fence })).collect();
-    query(HOLD_MANY).bind_json(&list)?.all(tx).await
+    query(HOLD_MANY).bind_json(&held)?.all(tx).await
 }
 
 #[derive(Serialize)]
 struct EndRow {
-    #[serde(serialize_with = "super::simple")]
+    #[serde(serialize_with = "simple::serialize")]
     id: Uuid,
     fence: i64,
     state: &'static str,
@@ -265,15 +268,15 @@ struct EndRow {
 }
 
 /// Answers which have ended: a run that is no longer that execution's has not.
-pub async fn end(tx: &mut Tx, ended: &[(Fenced, Ending<'_>)], now: Timestamp) -> Result<Vec<Uuid>> {
-    let row = |(held, ending): &(Fenced, Ending<'_>)| {
+pub async fn end(tx: &mut Tx, ended: &[(Fenced, &End)], now: Timestamp) -> Result<Vec<Uuid>> {
+    let row = |(held, end): &(Fenced, &End)| {
         Ok(EndRow {
             id: held.id,
             fence: held.fence,
-            state: ending.state.as_str(),
-            result: ending.result.map(serde_json::to_string).transpose()?,
-            error: ending.error.map(serde_json::to_string).transpose()?,
-            usage: ending.usage.as_ref().map(serde_json::to_string).transpose()?,
+            state: end.state.as_str(),
+            result: end.result.as_ref().map(serde_json::to_string).transpose()?,
+            error: end.error.as_ref().map(serde_json::to_string).transpose()?,
+            usage: end.usage.as_ref().map(serde_json::to_string).transpose()?,
         })
     };
     let rows = ended.iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -281,10 +284,10 @@ pub async fn end(tx: &mut Tx, ended: &[(Fenced, Ending<'_>)], now: Timestamp) ->
 }
 
 /// `false`: it had ended already.
-pub async fn end_from_outside(tx: &mut Tx, id: Uuid, ending: &Ending<'_>, now: Timestamp) -> Result<bool> {
-    let error = ending.error.map(serde_json::to_string).transpose()?;
-    let usage = ending.usage.as_ref().map(serde_json::to_string).transpose()?;
-    let statement = query(END_FROM_OUTSIDE).bind(id).bind(ending.state.as_str()).bind(error).bind(now).bind(usage);
+pub async fn end_from_outside(tx: &mut Tx, id: Uuid, end: &End, now: Timestamp) -> Result<bool> {
+    let error = end.error.as_ref().map(serde_json::to_string).transpose()?;
+    let usage = end.usage.as_ref().map(serde_json::to_string).transpose()?;
+    let statement = query(END_FROM_OUTSIDE).bind(id).bind(end.state.as_str()).bind(error).bind(now).bind(usage);
     Ok(statement.optional(tx).await?.is_some())
 }
 
@@ -350,8 +353,7 @@ pub async fn make_ready(tx: &mut Tx, ids: &[Uuid], now: Timestamp) -> Result<Vec
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(MAKE_READY).bind_json(&ids)?.bind(now).all(tx).await
+    query(MAKE_READY).bind_ids(ids).bind(now).all(tx).await
 }
 
 pub async fn join_order(tx: &mut Tx, id: Uuid, order: i64) -> Result<bool> {

@@ -157,6 +157,5 @@ impl FromRow for Outcome {
 }
 
 pub async fn outcomes(db: &Db, ids: &[Uuid]) -> Result<Vec<Outcome>> {
-    let ids: Vec<_> = ids.iter().map(|id| id.simple().to_string()).collect();
-    query(STATES).bind_json(&ids)?.all(db).await
+    query(STATES).bind_ids(ids).all(db).await
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     super::db::{Db, FromRow, Query, Row, Sql, Tx, query},
-    columns, hex,
+    columns,
 };
 use crate::{
     clock::Timestamp,
@@ -158,9 +158,8 @@ pub async fn make_many(tx: &mut Tx, ids: &[Uuid], by: TaskMove, error: Option<&R
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<_> = ids.iter().copied().map(hex).collect();
     let is_done = matches!(by, TaskMove::Complete | TaskMove::Approve | TaskMove::Retry);
-    moved(MAKE_MANY, by, error, is_done, now)?.bind_json(&ids)?.all(tx).await
+    moved(MAKE_MANY, by, error, is_done, now)?.bind_ids(ids).all(tx).await
 }
 
 /// Of a run that the task has not waited for.

@@ -1,9 +1,6 @@
 use runmill_shared::{
     domain::run::{RunError, Waiting},
-    store::runs::{
-        Fenced,
-        moves::{self, Ending},
-    },
+    store::runs::{Fenced, moves},
 };
 
 use super::{super::*, NASTY};
@@ -54,33 +51,24 @@ async fn the_fence_and_the_state_guard_every_write_of_an_execution() {
         let stale = Claimed { fence: run.fence - 1, ..run.clone() };
         let error = RunError::new("X", NASTY, true);
         let result = json!({ "text": NASTY });
-        let ending = || Ending { state: RunState::Succeeded, result: Some(&result), error: None, usage: None };
+        let end = End::succeeded(result.clone());
         let mut tx = w.tx().await;
         assert!(!moves::hold(&mut tx, run.id, stale.fence).await.unwrap(), "{}", w.name);
         assert!(moves::hold(&mut tx, run.id, run.fence).await.unwrap());
         assert!(!moves::park(&mut tx, &stale, 0, &children(), START).await.unwrap());
         assert!(!moves::park(&mut tx, &run, 1, &children(), START).await.unwrap(), "another wake_seq than the row's");
         assert!(!moves::back_off(&mut tx, &stale, START, &error, START).await.unwrap());
-        assert!(moves::end(&mut tx, &[(fenced(&stale), ending())], START).await.unwrap().is_empty());
+        assert!(moves::end(&mut tx, &[(fenced(&stale), &end)], START).await.unwrap().is_empty());
         tx.commit().await.unwrap();
         assert!(moves::release(&w.app.db, run.id, stale.fence, START).await.unwrap().is_none());
         assert_eq!(moves::wake_seq(&w.app.db, run.id, stale.fence).await.unwrap(), None);
         assert_eq!(w.state(run.id).await, RunState::Running);
         let mut tx = w.tx().await;
-        let both = [(fenced(&stale), ending()), (fenced(&run), ending())];
+        let both = [(fenced(&stale), &end), (fenced(&run), &end)];
         assert_eq!(moves::end(&mut tx, &both, START).await.unwrap(), [run.id]);
         assert!(moves::end(&mut tx, &both, START).await.unwrap().is_empty());
         assert!(!moves::hold(&mut tx, run.id, run.fence).await.unwrap());
-        assert!(
-            !moves::end_from_outside(
-                &mut tx,
-                run.id,
-                &Ending { state: RunState::Failed, result: None, error: Some(&error), usage: None },
-                START
-            )
-            .await
-            .unwrap()
-        );
+        assert!(!moves::end_from_outside(&mut tx, run.id, &End::failed(error), START).await.unwrap());
         assert!(moves::wake(&mut tx, run.id, START).await.unwrap().is_none());
         assert!(moves::make_ready(&mut tx, &[run.id], START).await.unwrap().is_empty());
         assert!(!moves::join_order(&mut tx, run.id, 9).await.unwrap());

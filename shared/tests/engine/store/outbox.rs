@@ -1,4 +1,4 @@
-use runmill_shared::store::outbox::{self, NoticeKind};
+use runmill_shared::store::outbox::{self, Notice, NoticeKind};
 
 use super::{super::*, NASTY};
 
@@ -7,8 +7,8 @@ async fn a_notice_is_taken_once_and_read_in_order() {
     for w in worlds().await {
         let (a, b) = (new_id(), new_id());
         let mut tx = w.tx().await;
-        let first = outbox::send(&mut tx, a, NoticeKind::Wake, NASTY, START).await.unwrap();
-        outbox::send(&mut tx, b, NoticeKind::Cancel, "b", START).await.unwrap();
+        let first = Notice::new(a, NoticeKind::Wake, NASTY);
+        outbox::send(&mut tx, &[first.clone(), Notice::new(b, NoticeKind::Cancel, "b")], START).await.unwrap();
         tx.commit().await.unwrap();
         let pending = outbox::pending(&w.app.db, 10).await.unwrap();
         let seen: Vec<_> = pending.iter().map(|n| (n.run_id, n.kind, n.reason.as_str())).collect();

@@ -17,7 +17,10 @@ const BOTH: &[(i64, &str, &str)] = &[
     (8, "schedules", include_str!("../../../migrations/0008_schedules.sql")),
     (9, "notifications", include_str!("../../../migrations/0009_notifications.sql")),
 ];
-const POSTGRES: &[(i64, &str, &str)] = &[(4, "storage", include_str!("../../../migrations/postgres/0004_storage.sql"))];
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (4, "storage", include_str!("../../../migrations/postgres/0004_storage.sql")),
+    (10, "foreign_keys", include_str!("../../../migrations/postgres/0010_foreign_keys.sql")),
+];
 
 fn migrator(db: &Db) -> Migrator {
     let extra = if db.is_postgres() { POSTGRES } else { &[] };

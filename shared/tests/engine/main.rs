@@ -35,11 +35,12 @@ use runmill_shared::{
         message::{MessageBody, MessageRole, NewMessage},
         new_id,
         run::{Claimed, Multitask, Priority, Run, RunKind, RunState, RunUsage},
+        step::{StepKind, StepWrite},
     },
     services::runs::{
         accept::{Accepted, Work, accept},
         control,
-        execution::{self, Claim, End, Unit, Writes},
+        execution::{self, Claim, Doubt, End, Unit, Writes},
     },
     store::{
         db::{FromRow, Row, Sql, Tx, query},
@@ -188,6 +189,12 @@ impl World {
              OR (ready AND state <> 'queued') OR (wake_at IS NOT NULL AND state <> 'waiting')
              OR (state IN ('succeeded', 'failed', 'cancelled')) <> (finished_at IS NOT NULL)";
         assert_eq!(self.count(claims).await, 0, "{}: a row contradicts itself", self.name);
+        for (table, column, of) in
+            [("run_events", "thread_id", "threads"), ("messages", "thread_id", "threads"), ("run_steps", "run_id", "runs")]
+        {
+            let left = self.count(&format!("{table} WHERE {column} NOT IN (SELECT id FROM {of})")).await;
+            assert_eq!(left, 0, "{}: {table} that outlived what they are of", self.name);
+        }
     }
 }
 
@@ -227,6 +234,13 @@ fn message(id: &str, text: &str) -> NewMessage {
 /// A run's part of a flush that has only events.
 fn unit(run: &Claimed, events: Vec<NewEvent>) -> Unit<'_> {
     Unit { run, writes: Writes { events, ..Writes::default() } }
+}
+
+/// Writes a step that the run has begun.
+async fn step(app: &App, run: &Claimed) {
+    let step = StepWrite::Start { key: "1".into(), ordinal: 1, kind: StepKind::Child, name: "c".into(), intent: json!({}) };
+    let unit = Unit { run, writes: Writes { steps: vec![step], ..Writes::default() } };
+    assert!(execution::flush(app, vec![unit], &mut Doubt::default()).await.unwrap().is_empty());
 }
 
 /// What a worker's process does with a hint.

@@ -78,14 +78,16 @@ async fn ended_runs_and_old_keys_are_forgotten_in_batches_with_all_that_hangs_on
             let id = accept(&w.app, &owner(), &keyed).await.unwrap().id;
             if n > 0 {
                 let run = w.claim(id).await;
+                step(&w.app, &run).await;
                 w.finish(&run).await;
             }
         }
         let later = START.after(MINUTE);
+        assert_eq!(w.count("run_steps").await, 3);
         assert_eq!(sweep::forget_runs(&w.app.db, START, 10).await.unwrap(), 0, "{}", w.name);
         assert_eq!(sweep::forget_runs(&w.app.db, later, 2).await.unwrap(), 2);
         assert_eq!(sweep::forget_runs(&w.app.db, later, 10).await.unwrap(), 1, "one has not ended");
-        assert_eq!((w.count("runs").await, w.count("idempotency_keys").await), (1, 1));
+        assert_eq!((w.count("runs").await, w.count("idempotency_keys").await, w.count("run_steps").await), (1, 1, 0));
         assert_eq!(sweep::forget_keys(&w.app.db, START, 10).await.unwrap(), 0);
         assert_eq!(sweep::forget_keys(&w.app.db, later, 10).await.unwrap(), 1);
         assert_eq!((w.count("runs").await, w.count("idempotency_keys").await), (1, 0));

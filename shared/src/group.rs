@@ -1,20 +1,25 @@
-//! Many callers, one statement: what is asked for while a statement is on its way goes out together with the next one. Alone, a caller
-//! goes at once.
+//! Many callers, one statement: what is asked for while a statement is on its way goes out together with the next one, and callers who
+//! have gone together are waited for, for a moment, to come again together. Alone, a caller goes at once.
 use std::{
     collections::{HashSet, VecDeque},
     hash::Hash,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     error::{Error, Result},
     tasks,
 };
+
+/// So long as many are waited for as went together last. Clients that wait for their answers come again at about the same time: the first
+/// of them, if it went alone, would make all others wait for its commit.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// What can be asked for together.
 #[async_trait]
@@ -43,12 +48,17 @@ struct Inner<T: Together> {
     /// So many are on their way at once, each with at most `most` items.
     at_once: usize,
     most: usize,
+    linger: Duration,
     state: Mutex<State<T>>,
+    /// As many wait as are waited for.
+    enough: Notify,
 }
 
 struct State<T: Together> {
     waiting: VecDeque<Waiting<T>>,
     on_their_way: usize,
+    /// One of those on their way has its answers, and waits for so many callers.
+    awaited: Option<usize>,
 }
 
 struct Waiting<T: Together> {
@@ -58,8 +68,12 @@ struct Waiting<T: Together> {
 
 impl<T: Together> Group<T> {
     pub fn new(together: T, at_once: usize, most: usize) -> Self {
-        let state = Mutex::new(State { waiting: VecDeque::new(), on_their_way: 0 });
-        Self(Arc::new(Inner { together, at_once, most, state }))
+        Self::lingering(together, at_once, most, LINGER)
+    }
+
+    fn lingering(together: T, at_once: usize, most: usize, linger: Duration) -> Self {
+        let state = Mutex::new(State { waiting: VecDeque::new(), on_their_way: 0, awaited: None });
+        Self(Arc::new(Inner { together, at_once, most, linger, state, enough: Notify::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -79,13 +93,21 @@ impl<T: Together> Group<T> {
     fn enter(&self, waiting: Waiting<T>) -> bool {
         let mut state = self.lock();
         state.waiting.push_back(waiting);
+        if let Some(awaited) = state.awaited {
+            if state.waiting.len() >= awaited {
+                self.0.enough.notify_one();
+            }
+            return false;
+        }
         let more = state.on_their_way < self.0.at_once;
         state.on_their_way += usize::from(more);
         more
     }
 
     async fn go(self) {
-        while let Some(next) = self.next() {
+        let mut last = 0;
+        while let Some(next) = self.next(last).await {
+            last = next.len();
             let (items, callers): (Vec<_>, Vec<_>) = next.into_iter().map(|w| (w.item, w.answer)).unzip();
             // A panic leaves its callers without an answer, and not those that come after them.
             let answers = AssertUnwindSafe(self.0.together.ask(&items)).catch_unwind().await.unwrap_or_default();
@@ -96,7 +118,8 @@ impl<T: Together> Group<T> {
     }
 
     /// Those that can go together; none is left behind by the one that finds nobody waiting.
-    fn next(&self) -> Option<Vec<Waiting<T>>> {
+    async fn next(&self, last: usize) -> Option<Vec<Waiting<T>>> {
+        self.linger(last).await;
         let mut state = self.lock();
         let (mut next, mut later, mut keys) = (Vec::new(), VecDeque::new(), HashSet::new());
         while next.len() < self.0.most
@@ -112,6 +135,19 @@ impl<T: Together> Group<T> {
             return None;
         }
         Some(next)
+    }
+
+    /// Waits until as many wait as went together last, or for a moment; not when another one does so.
+    async fn linger(&self, last: usize) {
+        {
+            let mut state = self.lock();
+            if last <= 1 || state.awaited.is_some() || state.waiting.len() >= last {
+                return;
+            }
+            state.awaited = Some(last);
+        }
+        tokio::time::timeout(self.0.linger, self.0.enough.notified()).await.ok();
+        self.lock().awaited = None;
     }
 }
 
@@ -152,6 +188,12 @@ mod tests {
         (Group::new(together.clone(), at_once, most), together)
     }
 
+    /// With an open gate.
+    fn lingering(linger: Duration) -> (Group<Doubling>, Doubling) {
+        let together = Doubling { gate: Arc::new(Semaphore::new(100)), groups: Arc::default() };
+        (Group::lingering(together.clone(), 1, 10, linger), together)
+    }
+
     /// Asks for each in turn, and opens the gate once all wait.
     async fn asked(group: &Group<Doubling>, together: &Doubling, items: &[u32]) -> Vec<Result<u32>> {
         let all = join_all(items.iter().map(|n| group.ask(*n)));
@@ -172,7 +214,9 @@ mod tests {
         let groups = together.groups.lock().unwrap().clone();
         assert!(groups.iter().all(|g| g.len() <= 3) && groups.len() < 5, "{groups:?}");
         assert_eq!(groups.concat(), [1, 2, 3, 4, 5]);
-        assert_eq!(group.lock().on_their_way, 0);
+        while group.lock().on_their_way > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
@@ -183,6 +227,31 @@ mod tests {
         assert!(groups.iter().all(|g| g.iter().filter(|n| n.is_multiple_of(10)).count() <= 1), "{groups:?}");
         let tens: Vec<_> = groups.concat().into_iter().filter(|n| n.is_multiple_of(10)).collect();
         assert_eq!(tens, [10, 20, 30]);
+    }
+
+    #[tokio::test]
+    async fn who_went_together_is_waited_for_to_go_together_again() {
+        let (group, together) = lingering(Duration::from_secs(600));
+        asked(&group, &together, &[1, 2, 3]).await;
+        let last = together.groups.lock().unwrap().last().unwrap().len();
+        let again: Vec<_> = (4..).take(last).collect();
+        let one_by_one = again.iter().map(|n| async {
+            for _ in 4..*n {
+                tokio::task::yield_now().await;
+            }
+            group.ask(*n).await.unwrap();
+        });
+        join_all(one_by_one).await;
+        assert!(last > 1);
+        assert_eq!(*together.groups.lock().unwrap().last().unwrap(), again);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_come_again_is_not_waited_for_long() {
+        let (group, together) = lingering(Duration::from_millis(1));
+        asked(&group, &together, &[1, 2, 3]).await;
+        assert_eq!((group.ask(4).await.unwrap(), group.ask(5).await.unwrap()), (8, 10));
+        assert_eq!(*together.groups.lock().unwrap().last().unwrap(), [5]);
     }
 
     #[tokio::test]

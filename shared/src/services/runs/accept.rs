@@ -28,7 +28,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     group::Together,
     store::{
-        db::{Db, Tx},
+        db::{Db, On, Tx},
         messages::{self, Added},
         runs::{
             Ready,
@@ -225,7 +225,7 @@ fn is_plain(work: &Work) -> bool {
 /// The same in one go. `None`, with nothing written: there is a run of that name, or no room; idempotency comes first then.
 async fn accept_at_once(app: &App, owner: &Owner, work: &Work) -> Result<Option<Accepted>> {
     let (now, id) = (app.clock.now(), new_id());
-    if !app.admission.has_room(app, work.kind.lane()) {
+    if !app.admission.has_room(app, work.kind.lane()).await? {
         return Ok(None);
     }
     let unplaced = Head { last_seq: 0, first_seq: 0, last_message_seq: 0, last_order: 0, run_id: None };
@@ -397,17 +397,17 @@ const FRESH: Duration = Duration::from_millis(200);
 const STALE: Duration = Duration::from_secs(2);
 
 impl Admission {
-    /// Whether a sample says so. Without one, and for one caller when it is no longer fresh, the count has to be made, in a
-    /// transaction: see `check`.
-    fn has_room(&self, app: &App, lane: Lane) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(sample) = known.get_mut(&lane) else { return false };
-        let age = app.clock.now().since(sample.at);
-        if age >= FRESH && (age >= STALE || !sample.counting) {
+    /// By the sample. Who finds none, or is the first to find that it is no longer fresh, counts.
+    async fn has_room(&self, app: &App, lane: Lane) -> Result<bool> {
+        let now = app.clock.now();
+        if let Some(sample) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&lane) {
+            let age = now.since(sample.at);
+            if age < FRESH || (age < STALE && sample.counting) {
+                return Ok(sample.queued < app.config.runs.max_queued);
+            }
             sample.counting = true;
-            return false;
         }
-        sample.queued < app.config.runs.max_queued
+        Ok(self.count(app, &app.db, lane).await? < app.config.runs.max_queued)
     }
 
     /// In the caller's transaction: a second connection, asked for while the first is held, is one that all wait for.
@@ -416,17 +416,19 @@ impl Admission {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).copied();
         let queued = match known {
             Some(sample) if now.since(sample.at) < FRESH && sample.queued < most => sample.queued,
-            _ => {
-                let limit = i64::try_from(most).unwrap_or(i64::MAX);
-                let queued = u64::try_from(sweep::depth(tx, lane, limit).await?).unwrap_or(0);
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at: now, counting: false });
-                queued
-            }
+            _ => self.count(app, tx, lane).await?,
         };
         if queued >= most {
             return Err(Error::limited("QUEUE_FULL", "the queue is full; try again later", app.config.runs.retry_after));
         }
         Ok(())
+    }
+
+    async fn count(&self, app: &App, on: impl Into<On<'_>>, lane: Lane) -> Result<u64> {
+        let (at, limit) = (app.clock.now(), i64::try_from(app.config.runs.max_queued).unwrap_or(i64::MAX));
+        let queued = u64::try_from(sweep::depth(on, lane, limit).await?).unwrap_or(0);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Sample { queued, at, counting: false });
+        Ok(queued)
     }
 
     fn accepted(&self, lane: Lane) {

@@ -3,6 +3,7 @@ use rig_core::{
     providers::anthropic::{ANTHROPIC, AnthropicConfig, Messages},
     wire::WireFrame,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -12,6 +13,8 @@ use super::{
 
 /// Of one answer, for a model that rig does not know and a request that does not say: the protocol wants a number.
 const MAX_TOKENS: u64 = 4096;
+/// Content blocks of one answer. rig makes room for as many as a frame says that there are.
+const MAX_BLOCKS: u64 = 4096;
 
 pub(super) fn model(to: Endpoint) -> RigModel<Messages> {
     let provider = AnthropicConfig::new(to.key.expose()).with_base_url(to.base_url.as_str());
@@ -33,12 +36,23 @@ pub(super) fn model(to: Endpoint) -> RigModel<Messages> {
         end_frame: None,
         repair: || {
             let mut held = None;
-            Box::new(move |frame| until_the_end(&mut held, frame))
+            Box::new(move |frame| until_the_end(&mut held, frame).filter(is_of_a_block))
         },
         prepare: as_it_is,
         // It comes without the signature that this wire wants.
         takes_reasoning: false,
     }
+}
+
+/// Whether the block that a frame names, if it names one, can be one.
+fn is_of_a_block(frame: &WireFrame) -> bool {
+    #[derive(Deserialize)]
+    struct Named {
+        index: Option<Value>,
+    }
+    let text = frame.as_str();
+    let index = serde_json::from_str::<Named>(&text).ok().and_then(|named| named.index);
+    index.is_none_or(|index| index.as_u64().is_some_and(|index| index < MAX_BLOCKS))
 }
 
 /// rig takes the stop reason for the end. It is held back until `message_stop` says that the message is whole.

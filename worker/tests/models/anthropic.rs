@@ -44,3 +44,16 @@ async fn a_stop_reason_without_the_end_of_the_message_is_no_answer() {
     let (_, error) = bad_day(Provider::Anthropic, anthropic::stream(&events)).await;
     assert_eq!(error.kind, K::Overloaded);
 }
+
+#[tokio::test]
+async fn a_block_of_an_absurd_number_costs_no_memory() {
+    for index in [json!(4096), json!(40_000_000_000_u64), json!(1e30), json!(-1)] {
+        let mut events = anthropic::text("fine");
+        let block = json!({ "type": "text", "text": "" });
+        let delta = json!({ "type": "text_delta", "text": "far" });
+        events.insert(1, json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+        events.insert(1, json!({ "type": "content_block_start", "index": index, "content_block": block }));
+        let (_, _, answer) = good_day(Provider::Anthropic, anthropic::stream(&events), &ask("hi")).await;
+        assert_eq!(answer.message_text, "fine", "{index}");
+    }
+}

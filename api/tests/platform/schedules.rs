@@ -185,7 +185,7 @@ async fn what_cannot_be_fired_by_hand_says_why() {
         let workflow = json!({ "name": "w", "workflow_id": "00000000-0000-0000-0000-000000000000", "cron": "@yearly" });
         let (_, path) = made(&platform, workflow).await;
         let (status, answer) = ann.act(&format!("{path}/trigger")).await;
-        assert_eq!((status, &answer["error"]), (503, &json!("WORKFLOWS_UNAVAILABLE")));
+        assert_eq!((status, &answer["error"]), (409, &json!("WORKFLOWS_UNAVAILABLE")));
         assert_eq!(ann.get(&format!("{path}/fires")).await.1["items"], json!([]));
     }
 }

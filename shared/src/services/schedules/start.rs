@@ -34,8 +34,6 @@ use crate::{
     },
 };
 
-const UNAVAILABLE: &str = "WORKFLOWS_UNAVAILABLE";
-
 /// Why a fire has no run.
 #[derive(Clone, Debug)]
 pub struct Refused {
@@ -58,10 +56,7 @@ impl Refused {
 
 impl From<Refused> for Error {
     fn from(r: Refused) -> Self {
-        match r.code {
-            UNAVAILABLE => Self::unavailable(r.code, r.message),
-            code => Self::conflict(code, r.message),
-        }
+        Self::conflict(r.code, r.message)
     }
 }
 
@@ -83,8 +78,8 @@ pub async fn ways(app: &App, tx: &mut Tx, schedules: &[Schedule]) -> Result<Vec<
     let way = |s: &Schedule| match s.target.kind {
         TargetKind::Goal => Ok(Way::Goal),
         TargetKind::Workflow => {
-            let message = "workflows cannot be executed yet";
-            Err(Refused { counts: false, ..Refused::new(UNAVAILABLE, message) })
+            let refused = Refused::new("WORKFLOWS_UNAVAILABLE", "workflows cannot be executed yet");
+            Err(Refused { counts: false, ..refused })
         }
         TargetKind::Agent => match stored_agent(app, s).map(|key| found.get(&key)) {
             None if app.config.agent(Some(&s.target.id)).is_some() => Ok(Way::Agent(0)),

@@ -3,7 +3,6 @@ use rig_core::{
     providers::anthropic::{ANTHROPIC, AnthropicConfig, Messages},
     wire::WireFrame,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -36,7 +35,7 @@ pub(super) fn model(to: Endpoint) -> RigModel<Messages> {
         end_frame: None,
         repair: || {
             let mut held = None;
-            Box::new(move |frame| until_the_end(&mut held, frame).filter(is_of_a_block))
+            Box::new(move |frame| show(&mut held, frame))
         },
         prepare: as_it_is,
         // It comes without the signature that this wire wants.
@@ -44,27 +43,34 @@ pub(super) fn model(to: Endpoint) -> RigModel<Messages> {
     }
 }
 
-/// Whether the block that a frame names, if it names one, can be one.
-fn is_of_a_block(frame: &WireFrame) -> bool {
-    #[derive(Deserialize)]
-    struct Named {
-        index: Option<Value>,
-    }
+/// What rig is shown of an answer. It takes the stop reason for the end: that is held back until `message_stop` says that the message is
+/// whole. Frames are read as rig reads them: of a name that comes twice, the last counts.
+fn show(held: &mut Option<WireFrame>, frame: WireFrame) -> Option<WireFrame> {
     let text = frame.as_str();
-    let index = serde_json::from_str::<Named>(&text).ok().and_then(|named| named.index);
-    index.is_none_or(|index| index.as_u64().is_some_and(|index| index < MAX_BLOCKS))
+    let event: Value = serde_json::from_str(&text).unwrap_or_default();
+    match event["type"].as_str() {
+        Some("message_stop") => held.take(),
+        Some("message_delta") if text.contains("\"stop_reason\"") => {
+            *held = Some(frame);
+            None
+        }
+        _ => can_be(&event["index"]).then_some(frame),
+    }
 }
 
-/// rig takes the stop reason for the end. It is held back until `message_stop` says that the message is whole.
-fn until_the_end(held: &mut Option<WireFrame>, frame: WireFrame) -> Option<WireFrame> {
-    let text = frame.as_str();
-    let is = |kind: &str| text.contains(kind) && serde_json::from_str::<Value>(&text).is_ok_and(|event| event["type"] == kind);
-    if is("message_stop") {
-        return held.take();
+/// Whether a block may have that number; most frames name none.
+fn can_be(index: &Value) -> bool {
+    index.is_null() || index.as_u64().is_some_and(|index| index < MAX_BLOCKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_number_that_comes_twice_the_last_counts() {
+        let shown = |frame: &str| show(&mut None, WireFrame::Bytes(frame.as_bytes().to_vec())).is_some();
+        assert!(shown(r#"{"type":"content_block_start","index":40000000000,"index":1}"#));
+        assert!(!shown(r#"{"type":"content_block_start","index":1,"index":40000000000}"#));
     }
-    if text.contains("\"stop_reason\"") && is("message_delta") {
-        *held = Some(frame);
-        return None;
-    }
-    Some(frame)
 }

@@ -1,16 +1,19 @@
 //! A run is every unit of background work. This file is its rule book: states, transitions, retry policy, dispatch order.
+mod outcome;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Lane, chat::Usage};
+use super::Lane;
 use crate::{
     clock::Timestamp,
     config,
     error::{Error, Result},
 };
+
+pub use self::outcome::{End, RunError, RunUsage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -286,70 +289,6 @@ impl RetryPolicy {
         let full = self.backoff_ms.saturating_mul(1_u64 << doublings).min(self.max_backoff_ms);
         let waited = Duration::from_millis(full).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         Some(waited.max(retry_after.unwrap_or_default()))
-    }
-}
-
-/// Why a run failed: what its row, its last event and its answer say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunError {
-    pub code: String,
-    pub message: String,
-    pub retryable: bool,
-}
-
-impl RunError {
-    pub fn new(code: &str, message: impl Into<String>, retryable: bool) -> Self {
-        Self { code: code.to_owned(), message: message.into(), retryable }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[serde(default)]
-pub struct RunUsage {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    /// Among the input tokens: those that the provider had cached.
-    pub cached_input_tokens: u64,
-    /// Millionths of a US dollar, as far as prices are known.
-    pub cost_micros: u64,
-}
-
-impl RunUsage {
-    pub fn add(&mut self, usage: Usage) {
-        self.input_tokens += usage.input_tokens;
-        self.output_tokens += usage.output_tokens;
-        self.cached_input_tokens += usage.cached_input_tokens;
-        self.cost_micros += usage.cost_micros;
-    }
-}
-
-/// How a run ends.
-#[derive(Clone, Debug, PartialEq)]
-pub struct End {
-    pub state: RunState,
-    pub result: Option<Value>,
-    pub error: Option<RunError>,
-    /// A failure that does not say what it used has what its journal knows.
-    pub usage: Option<RunUsage>,
-}
-
-impl End {
-    pub fn succeeded(result: Value) -> Self {
-        Self { state: RunState::Succeeded, result: Some(result), error: None, usage: None }
-    }
-
-    pub fn failed(error: RunError) -> Self {
-        Self { state: RunState::Failed, result: None, error: Some(error), usage: None }
-    }
-
-    pub fn cancelled() -> Self {
-        Self { state: RunState::Cancelled, result: None, error: None, usage: None }
-    }
-
-    #[must_use]
-    pub fn using(self, usage: RunUsage) -> Self {
-        Self { usage: Some(usage), ..self }
     }
 }
 

@@ -43,16 +43,19 @@ pub const START: Sql = Sql::each(
          WHERE run_steps.status = 'started'
      RETURNING run_id AS id",
 );
-/// `COALESCE` keeps Postgres from reading all steps that are started, which it takes for few.
+/// `COALESCE` keeps Postgres from reading all steps that are started, which it takes for few. A commit whose answer was lost is tried
+/// again: what the same execution has finished with the same result is finished.
 pub const FINISH: Sql = Sql::each(
     "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
      FROM json_to_recordset($1::json) AS s (run_id UUID, key TEXT, fence BIGINT, result TEXT)
-     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key AND COALESCE(run_steps.status = 'started', FALSE)
+     WHERE run_steps.run_id = s.run_id AND run_steps.key = s.key
+         AND COALESCE(run_steps.status = 'started' OR run_steps.fence = s.fence AND run_steps.result = s.result, FALSE)
      RETURNING run_steps.run_id AS id",
     "UPDATE run_steps SET status = 'finished', result = s.result, finished_at = $2, fence = s.fence
      FROM (SELECT unhex(j.value ->> 'run_id') AS id, j.value ->> 'key' AS name_key, j.value ->> 'fence' AS fence,
                j.value ->> 'result' AS result FROM json_each($1) AS j) AS s
-     WHERE run_steps.run_id = s.id AND run_steps.key = s.name_key AND run_steps.status = 'started' RETURNING run_id AS id",
+     WHERE run_steps.run_id = s.id AND run_steps.key = s.name_key
+         AND (run_steps.status = 'started' OR run_steps.fence = s.fence AND run_steps.result = s.result) RETURNING run_id AS id",
 );
 pub const ABANDON: Sql = Sql::each(
     "DELETE FROM run_steps USING json_to_recordset($1::json) AS s (run_id UUID, key TEXT)

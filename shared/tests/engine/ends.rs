@@ -1,5 +1,5 @@
 //! Many runs that end in one flush.
-use runmill_shared::{domain::run::RunError, services::runs::execution::Doubt};
+use runmill_shared::{domain::run::RunError, services::runs::execution::Fenced};
 
 use super::{cancel::start_child, *};
 
@@ -58,5 +58,52 @@ async fn a_parent_and_its_child_may_end_together_and_other_parents_are_woken() {
         assert_eq!((w.state(of_a.id).await, w.state(of_b.id).await), (RunState::Succeeded, RunState::Failed));
         w.finish(&b).await;
         w.check().await;
+    }
+}
+
+/// As a worker does whose first commit was made and not answered.
+async fn flushed_twice<'a>(w: &World, units: impl Fn() -> Vec<Unit<'a>>) -> [Vec<Fenced>; 2] {
+    let mut doubt = Doubt::default();
+    let first = execution::flush(&w.app, units(), &mut doubt).await.unwrap();
+    [first, execution::flush(&w.app, units(), &mut doubt).await.unwrap()]
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_that_is_made_again_writes_nothing_twice() {
+    for w in worlds().await {
+        let (a, b) = (w.started("a", "a").await, w.started("b", "b").await);
+        let says = |run| Unit { run, writes: Writes { events: vec![delta("once")], ..Writes::default() } };
+        assert_eq!(flushed_twice(&w, || vec![says(&a), says(&b)]).await, [vec![], vec![]], "{}", w.name);
+        assert_eq!(w.kinds(a.id).await, ["run.queued", "text.delta"], "{}", w.name);
+        // The one that was lost stays lost, though the commit that the second try finds was made without it.
+        execution::release(&w.app, &a).await.unwrap();
+        let lost = Fenced { id: a.id, fence: a.fence };
+        assert_eq!(flushed_twice(&w, || vec![says(&a), says(&b)]).await, [vec![lost], vec![lost]], "{}", w.name);
+        assert_eq!(w.kinds(b.id).await, ["run.queued", "text.delta", "text.delta"], "{}", w.name);
+        w.finish(&b).await;
+    }
+}
+
+#[tokio::test]
+async fn steps_without_events_are_written_again_without_harm_but_never_with_another_result() {
+    for w in worlds().await {
+        let run = w.started("t", "a").await;
+        let step = |write: StepWrite| Unit { run: &run, writes: Writes { steps: vec![write], ..Writes::default() } };
+        let start = || StepWrite::Start {
+            key: "model:0".into(),
+            ordinal: 0,
+            kind: StepKind::Model,
+            name: "m".into(),
+            intent: json!({ "messageId": "x" }),
+        };
+        let finish = |result: &str| StepWrite::Finish { key: "model:0".into(), result: json!(result) };
+        assert_eq!(flushed_twice(&w, || vec![step(start())]).await, [vec![], vec![]], "{}", w.name);
+        assert_eq!(flushed_twice(&w, || vec![step(finish("noon"))]).await, [vec![], vec![]], "{}", w.name);
+        let other = execution::flush(&w.app, vec![step(finish("night"))], &mut Doubt::default()).await;
+        assert!(other.is_err(), "{}", w.name);
+        let again = execution::flush(&w.app, vec![step(start())], &mut Doubt::default()).await;
+        assert!(again.is_err(), "{}", w.name);
+        assert_eq!(execution::journal(&w.app, run.id).await.unwrap()[0].result, Some(json!("noon")), "{}", w.name);
+        w.finish(&run).await;
     }
 }

@@ -99,7 +99,8 @@ async fn the_steps_of_many_runs_are_written_at_once_or_not_at_all() {
         let result = async |run: &Claimed| steps::of_run(&w.app.db, run.id).await.unwrap()[0].result.clone();
         assert_eq!((result(&a).await.is_some(), result(&b).await.is_some()), (false, true), "{}", w.name);
         let mut tx = w.tx().await;
-        steps::write(&mut tx, &[of(&a, &ended), of(&b, &ended)], START).await.unwrap_err();
+        let otherwise = StepWrite::Finish { key: "1".into(), result: json!("another result") };
+        steps::write(&mut tx, &[of(&a, &ended), of(&b, &otherwise)], START).await.unwrap_err();
         drop(tx);
         assert_eq!(result(&a).await, None, "one that is refused takes the others with it");
     }

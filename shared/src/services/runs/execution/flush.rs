@@ -61,9 +61,13 @@ pub struct Unit<'a> {
     pub writes: Writes,
 }
 
-/// A commit whose answer may be lost: one of its events, by which the next try sees whether it happened.
+/// A commit whose answer may be lost: one of its events, by which the next try sees whether it happened, and the executions that it
+/// was made without.
 #[derive(Default)]
-pub struct Doubt(Option<Mark>);
+pub struct Doubt {
+    told: Option<Mark>,
+    lost: Vec<Fenced>,
+}
 
 struct Mark {
     thread_id: Uuid,
@@ -75,7 +79,7 @@ struct Mark {
 /// Writes the events, steps and messages of many runs, and how some of them end, in one transaction. Answers which executions were lost;
 /// a run whose part cannot be written fails the whole call, and the caller bisects. One run may come twice: as it was lost and as it was
 /// claimed again. The caller tries the same units again with the same `doubt`, so that what was committed without an answer is not
-/// written twice; units without events may be written twice without harm.
+/// written twice; units without events may be written twice without harm: their steps stay as they are.
 pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result<Vec<Fenced>> {
     let now = app.clock.now();
     let mut units = units;
@@ -85,22 +89,19 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
     let take: Vec<_> = units.iter().map(|u| (u.run.thread_id, u.writes.numbers())).collect();
     let heads = threads::advance_many(&mut tx, &take).await?;
     // Under the heads' locks: a commit that is still on its way has them.
-    if let Some(Mark { thread_id, seq, run_id, fence }) = doubt.0
+    if let Some(Mark { thread_id, seq, run_id, fence }) = doubt.told
         && events::is_stored(&mut tx, thread_id, seq, run_id, fence).await?
     {
-        return Ok(Vec::new());
+        return Ok(doubt.lost.clone());
     }
     let held: Vec<_> = units.iter().map(|u| fenced(u.run)).collect();
     let mine = moves::hold_many(&mut tx, &held).await?;
     if held.iter().any(|h| !mine.contains(h)) {
         // The numbers of a lost run must not be taken: start again without it.
         drop(tx);
-        let (kept, lost): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| mine.contains(&fenced(u.run)));
-        let mut all: Vec<_> = lost.iter().map(|u| fenced(u.run)).collect();
-        if !kept.is_empty() {
-            all.extend(Box::pin(flush(app, kept, doubt)).await?);
-        }
-        return Ok(all);
+        doubt.lost.extend(held.iter().filter(|h| !mine.contains(h)));
+        let kept: Vec<_> = units.into_iter().filter(|u| mine.contains(&fenced(u.run))).collect();
+        return if kept.is_empty() { Ok(doubt.lost.clone()) } else { Box::pin(flush(app, kept, doubt)).await };
     }
     let head = |run: &Claimed| heads.get(&run.thread_id).copied().ok_or_else(lost);
     let held: Vec<_> = units.iter().flat_map(|u| held_steps(u.run, &u.writes)).collect();
@@ -129,7 +130,7 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
     let mut after = After::default();
     end_all(app, &mut tx, &mut after, &units, now).await?;
     let told = published.iter().find_map(|(run, events)| Some((run, events.last()?.seq)));
-    doubt.0 = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
+    doubt.told = told.map(|(run, seq)| Mark { thread_id: run.thread_id, seq, run_id: run.id, fence: run.fence });
     tx.commit().await?;
     for (run, events) in published {
         after.events(run.thread_id, events);
@@ -138,7 +139,7 @@ pub async fn flush(app: &App, units: Vec<Unit<'_>>, doubt: &mut Doubt) -> Result
     for (run, end) in units.iter().filter_map(Unit::ended) {
         metrics::counter!("runmill_runs_ended_total", "kind" => run.kind.as_str(), "state" => end.state.as_str()).increment(1);
     }
-    Ok(Vec::new())
+    Ok(doubt.lost.clone())
 }
 
 /// A run that ends in failure without saying what it used has what its journal knows, in its last event too; nobody decides for it any more.

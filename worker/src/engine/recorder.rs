@@ -59,6 +59,8 @@ struct State {
 
 struct Pending {
     run: Arc<Claimed>,
+    /// What is waiting longest goes first: nobody is passed by for ever.
+    since: Instant,
     writes: Writes,
     /// What comes with the run's end.
     last: Option<Writes>,
@@ -180,8 +182,9 @@ impl Recorder {
     async fn flush(&self, batch: Vec<Pending>) {
         match self.attempt(&batch).await {
             Ok(lost) => self.settle(batch, &lost),
-            // One of them cannot be written: find it, and do not let the others pay.
-            Err(_) if batch.len() > 1 => {
+            // One of them cannot be written: find it, and do not let the others pay. While the database is away none can be, and what was
+            // committed without an answer must not be tried alone, without that doubt.
+            Err(e) if batch.len() > 1 && !is_away(&e) => {
                 for one in batch {
                     Box::pin(self.flush(vec![one])).await;
                 }
@@ -197,7 +200,7 @@ impl Recorder {
         loop {
             let units = batch.iter().map(|p| Unit { run: &p.run, writes: p.writes.clone() }).collect();
             match execution::flush(&self.0.app, units, &mut doubt).await {
-                Err(e) if e.code == "DATABASE_UNAVAILABLE" && batch.iter().any(|p| self.is_executed(&p.run)) => {
+                Err(e) if is_away(&e) && batch.iter().any(|p| self.is_executed(&p.run)) => {
                     tracing::warn!(error = %e, "what runs say is kept until the database answers");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -246,7 +249,7 @@ impl State {
     fn next_batch(&mut self) -> Vec<Pending> {
         let mut ids: Vec<_> = self.pending.keys().copied().collect();
         // Those that somebody waits for first.
-        ids.sort_by_key(|id| self.pending.get(id).is_none_or(|p| p.waiting.is_empty()));
+        ids.sort_by_key(|id| self.pending.get(id).map(|p| (p.waiting.is_empty(), p.since)));
         let batch: Vec<_> = ids.into_iter().take(RUNS).filter_map(|id| self.pending.remove(&id)).map(Pending::whole).collect();
         self.in_flight = batch.iter().map(|p| p.run.id).collect();
         self.urgent = self.pending.values().any(|p| !p.waiting.is_empty());
@@ -256,7 +259,7 @@ impl State {
 
 impl Pending {
     fn of(run: &Arc<Claimed>) -> Self {
-        Self { run: run.clone(), writes: Writes::default(), last: None, waiting: Vec::new() }
+        Self { run: run.clone(), since: Instant::now(), writes: Writes::default(), last: None, waiting: Vec::new() }
     }
 
     fn add(&mut self, writes: Writes) {
@@ -283,6 +286,11 @@ impl Pending {
     }
 }
 
+/// The database does not answer; whether it has committed is unknown.
+fn is_away(e: &Error) -> bool {
+    e.code == "DATABASE_UNAVAILABLE"
+}
+
 fn unwritable() -> RunError {
     RunError::new("UNWRITABLE", "what the run produced could not be stored", false)
 }
@@ -290,4 +298,62 @@ fn unwritable() -> RunError {
 /// Shorthand for what goes into one commit.
 pub fn writes(events: Vec<NewEvent>, steps: Vec<StepWrite>, messages: Vec<NewMessage>) -> Writes {
     Writes { events, steps, messages, ..Writes::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use runmill_shared::{
+        clock::Timestamp,
+        config::Config,
+        domain::{
+            Lane, new_id,
+            run::{RetryPolicy, RunKind},
+        },
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    fn claimed(config: &Config) -> Arc<Claimed> {
+        let id = new_id();
+        Arc::new(Claimed {
+            id,
+            owner: "local".into(),
+            thread_id: new_id(),
+            thread: id.to_string(),
+            external_id: id.to_string(),
+            kind: RunKind::Agent,
+            lane: Lane::Runs,
+            fence: 1,
+            attempt: 0,
+            wake_seq: 0,
+            run_deadline: Timestamp(0),
+            policy: RetryPolicy::of(&config.runs),
+            parent_run_id: None,
+            root_run_id: id,
+            retry_of: None,
+            watcher: None,
+            paused: false,
+            agent_id: None,
+            model: None,
+            input: Value::Null,
+            trace: None,
+            ready_at: Timestamp(0),
+        })
+    }
+
+    #[test]
+    fn more_runs_than_a_flush_takes_have_their_turns() {
+        let config = Config::defaults().unwrap();
+        let (mut state, runs) = (State::default(), (0..3 * RUNS).map(|_| claimed(&config)).collect::<Vec<_>>());
+        let mut turns: HashMap<Uuid, usize> = HashMap::new();
+        for _ in 0..6 {
+            // All stream on.
+            for run in &runs {
+                state.pending(run).say(NewEvent::new("text.delta", serde_json::json!({ "delta": "x" })));
+            }
+            state.next_batch().iter().for_each(|one| *turns.entry(one.run.id).or_default() += 1);
+        }
+        assert!(runs.iter().all(|run| turns.get(&run.id) == Some(&2)), "{:?}", turns.values());
+    }
 }

@@ -28,7 +28,7 @@ pub trait Together: Send + Sync + 'static {
     type Answer: Send + 'static;
     type Key: Eq + Hash + Send;
 
-    /// Two items of one key are never asked for together.
+    /// Two items of one key are never asked for at once: the second would wait for the first's locks, and all that go with it.
     fn key(item: &Self::Item) -> Option<Self::Key>;
 
     /// One answer an item, in their order.
@@ -57,6 +57,8 @@ struct Inner<T: Together> {
 struct State<T: Together> {
     waiting: VecDeque<Waiting<T>>,
     on_their_way: usize,
+    /// Of the items that are on their way.
+    keys: HashSet<T::Key>,
     /// One of those on their way has its answers, and waits for so many callers.
     awaited: Option<usize>,
 }
@@ -72,7 +74,7 @@ impl<T: Together> Group<T> {
     }
 
     fn lingering(together: T, at_once: usize, most: usize, linger: Duration) -> Self {
-        let state = Mutex::new(State { waiting: VecDeque::new(), on_their_way: 0, awaited: None });
+        let state = Mutex::new(State { waiting: VecDeque::new(), on_their_way: 0, keys: HashSet::new(), awaited: None });
         Self(Arc::new(Inner { together, at_once, most, linger, state, enough: Notify::new() }))
     }
 
@@ -111,21 +113,30 @@ impl<T: Together> Group<T> {
             let (items, callers): (Vec<_>, Vec<_>) = next.into_iter().map(|w| (w.item, w.answer)).unzip();
             // A panic leaves its callers without an answer, and not those that come after them.
             let answers = AssertUnwindSafe(self.0.together.ask(&items)).catch_unwind().await.unwrap_or_default();
+            self.arrived(&items);
             for (caller, answer) in callers.into_iter().zip(answers) {
                 caller.send(answer).ok();
             }
         }
     }
 
-    /// Those that can go together; none is left behind by the one that finds nobody waiting.
+    fn arrived(&self, items: &[T::Item]) {
+        let keys = &mut self.lock().keys;
+        for key in items.iter().filter_map(T::key) {
+            keys.remove(&key);
+        }
+    }
+
+    /// Those that can go together. None is left behind: who cannot go now is waiting for one that is on its way, and goes after it.
     async fn next(&self, last: usize) -> Option<Vec<Waiting<T>>> {
         self.linger(last).await;
-        let mut state = self.lock();
-        let (mut next, mut later, mut keys) = (Vec::new(), VecDeque::new(), HashSet::new());
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let (mut next, mut later) = (Vec::new(), VecDeque::new());
         while next.len() < self.0.most
             && let Some(waiting) = state.waiting.pop_front()
         {
-            let alone = T::key(&waiting.item).is_none_or(|key| keys.insert(key));
+            let alone = T::key(&waiting.item).is_none_or(|key| state.keys.insert(key));
             if alone { next.push(waiting) } else { later.push_back(waiting) }
         }
         later.append(&mut state.waiting);
@@ -227,6 +238,22 @@ mod tests {
         assert!(groups.iter().all(|g| g.iter().filter(|n| n.is_multiple_of(10)).count() <= 1), "{groups:?}");
         let tens: Vec<_> = groups.concat().into_iter().filter(|n| n.is_multiple_of(10)).collect();
         assert_eq!(tens, [10, 20, 30]);
+    }
+
+    #[tokio::test]
+    async fn one_of_a_key_that_is_on_its_way_waits_for_it_and_no_others_do() {
+        let (group, together) = doubling(2, 1);
+        let all = join_all([10, 20, 1].map(|n| group.ask(n)));
+        let open = async {
+            while together.groups.lock().unwrap().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            together.gate.add_permits(3);
+        };
+        let (answers, ()) = tokio::join!(all, open);
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [20, 40, 2]);
+        assert_eq!(together.groups.lock().unwrap().concat(), [10, 1, 20]);
+        assert!(group.lock().keys.is_empty());
     }
 
     #[tokio::test]

@@ -97,7 +97,7 @@ pub async fn begin_run(app: &App, tx: &mut Tx, after: &mut After, goal: &Goal, f
         trace: fire.trace,
         ..Work::alone(RunKind::Goal, fire.name, input)
     };
-    let accepted = accept::within(app, tx, after, &Owner::of_row(&goal.owner), &work, now).await?;
+    let accepted = accept::within_held(app, tx, after, &Owner::of_row(&goal.owner), &work, goal.thread_id, now).await?;
     if current(tx, goal).await?.is_none() {
         store::set_run(tx, goal.id, Some(accepted.id)).await?;
     }

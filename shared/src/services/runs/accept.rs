@@ -146,13 +146,29 @@ async fn try_accept(app: &App, owner: &Owner, work: &Work) -> Result<Accepted> {
     Ok(accepted(app, work, after, id, is_head, now))
 }
 
-/// Accepts work in the caller's transaction, so that what it is for and the work itself are there together. Its name must be new; the
-/// caller holds the head of its thread, or the thread is new.
+/// Accepts work in a new thread in the caller's transaction, so that what it is for and the work itself are there together. Its name
+/// must be new.
 ///
 /// # Errors
 /// `Limited` when the lane is full.
 pub async fn within(app: &App, tx: &mut Tx, after: &mut After, owner: &Owner, work: &Work, now: Timestamp) -> Result<Accepted> {
     let thread_id = threads::ensure(tx, new_id(), owner, &work.thread, work.listed, now).await?;
+    within_held(app, tx, after, owner, work, thread_id, now).await
+}
+
+/// As `within`, in a thread whose head the caller holds. A thread's row is locked before its head, so it must not be touched any more.
+///
+/// # Errors
+/// `Limited` when the lane is full.
+pub async fn within_held(
+    app: &App,
+    tx: &mut Tx,
+    after: &mut After,
+    owner: &Owner,
+    work: &Work,
+    thread_id: Uuid,
+    now: Timestamp,
+) -> Result<Accepted> {
     let (id, is_head) = place(app, tx, after, owner, work, thread_id, now).await?;
     if is_head {
         after.ready([Ready { id, lane: work.kind.lane(), score: Priority::score(work.priority.as_i64(), now) }]);

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use runmill_testkit::{
     http_client::soon,
-    model_server::{Gate, ModelServer, Reply},
+    model_server::{Gate, ModelServer, Reply, Request},
 };
 use serde_json::{Value, json};
 
 use crate::{
     agent_chat::{agent, who_speaks},
-    support::{TestPlatform, databases, each},
+    support::{Session, TestPlatform, databases, each},
 };
 
 /// Executes, and answers the execution once it has ended.
@@ -180,6 +180,56 @@ async fn a_new_execution_names_an_agent_that_its_owner_may_run_and_has_an_input(
     }
 }
 
+/// Once it waits because it was paused.
+async fn held_at(bob: &Session<'_>, path: &str) -> Value {
+    let parked = async {
+        loop {
+            let (_, execution) = bob.get(path).await;
+            if execution["waiting_for"] == "paused" {
+                return execution;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let parked = soon("it is held", parked).await;
+    assert_eq!((&parked["status"], &parked["paused"]), (&json!("waiting"), &json!(true)), "{parked}");
+    parked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_team_that_is_held_calls_no_further_member_until_it_goes_on() {
+    for database in databases().await {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let speak = move |request: &Request| match request.last("system").as_str() {
+            "Ada" => Reply::text("Ada speaks").hold_after(1, &held),
+            who => Reply::text(&format!("{who} speaks")),
+        };
+        let platform = TestPlatform::with_model(database, ModelServer::with(speak).await.unwrap(), |_| {}).await;
+        let (ada, eva, bob) = (agent(&platform, "Ada").await, agent(&platform, "Eva").await, platform.as_("bob"));
+        let body = json!({ "input": "hi", "mode": "sequential", "agent_ids": [eva] });
+        let (_, started) = bob.post(&format!("/agents/{ada}/execute"), body).await;
+        let id = started["execution_id"].as_str().unwrap().to_owned();
+        let path = format!("/executions/{id}");
+        platform.model.until(|c| c.received == 1).await.unwrap();
+        let (status, paused) = bob.act(&format!("{path}/pause")).await;
+        assert_eq!((status, &paused["paused"]), (200, &json!(true)), "{}: {paused}", platform.name());
+        gate.open();
+        let parked = held_at(&bob, &path).await;
+        assert_eq!(parked["children"].as_array().map(Vec::len), Some(1), "{}: {parked}", platform.name());
+        assert_eq!(platform.model.counts().received, 1);
+        assert_eq!(bob.act(&format!("{path}/resume")).await.0, 200);
+        assert_eq!(platform.ended("bob", id.parse().unwrap()).await["status"], "succeeded");
+        let (_, ended) = bob.get(&path).await;
+        assert_eq!(
+            (&ended["output"]["content"], keys(&ended)),
+            (&json!("Eva speaks"), vec!["member:0:0", "member:0:1"]),
+            "{ended}"
+        );
+        assert_eq!(platform.model.counts().received, 2, "{}", platform.name());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_execution_is_held_goes_on_is_cancelled_and_retried_from_the_step_that_failed() {
     for platform in each(|_| {}).await {
@@ -200,17 +250,7 @@ async fn an_execution_is_held_goes_on_is_cancelled_and_retried_from_the_step_tha
         let (status, held) = bob.act(&format!("{path}/pause")).await;
         assert_eq!((status, &held["status"], &held["paused"]), (200, &json!("running"), &json!(true)), "{held}");
         gate.open();
-        let parked = async {
-            loop {
-                let (_, execution) = bob.get(&path).await;
-                if execution["status"] == "waiting" {
-                    return execution;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let parked = soon("it is held", parked).await;
-        assert_eq!(parked["waiting_for"], "paused", "{}: {parked}", platform.name());
+        held_at(&bob, &path).await;
         assert_eq!(bob.act(&format!("{path}/resume")).await.0, 200);
         let run = platform.ended("bob", id.parse().unwrap()).await;
         assert_eq!(run["status"], "failed", "{run}");

@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
+use runmill_shared::config::AuthMode;
 use runmill_testkit::{
     http_client::soon,
     model_server::{Gate, Reply},
@@ -122,7 +123,7 @@ async fn a_server_that_stops_says_so_and_another_goes_on_from_what_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_refused_before_it_is_opened_and_a_client_that_does_not_answer_is_left() {
+async fn it_is_refused_before_it_is_opened_and_a_client_that_answers_no_pings_is_left() {
     for platform in each(|c| c.events.ping = Duration::from_millis(100)).await {
         let gate = Gate::new();
         platform.model.script(Reply::text("one two").hold_after(1, &gate));
@@ -143,6 +144,8 @@ async fn it_is_refused_before_it_is_opened_and_a_client_that_does_not_answer_is_
         // One that answers pings stays; what it says is nobody's business.
         let mut socket = platform.socket(&path, Some(platform.token("bob"))).await.unwrap();
         socket.send(Message::text("hello?")).await.unwrap();
+        // Pings are answered by who reads on, which is not done with this one.
+        let mut silent = platform.socket(&path, Some(platform.token("bob"))).await.unwrap();
         let mut pings = 0;
         let answered = async {
             while pings < 6 {
@@ -154,7 +157,33 @@ async fn it_is_refused_before_it_is_opened_and_a_client_that_does_not_answer_is_
             }
         };
         soon("six pings", answered).await;
+        let left = async { while let Some(Ok(_)) = silent.next().await {} };
+        soon("the end of the one that was silent", left).await;
         gate.open();
         until(&mut socket, |e| e["status"] == "completed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_signs_in_a_page_of_another_origin_has_to_bring_a_token() {
+    for platform in each(|c| c.auth.mode = AuthMode::Open).await {
+        let gate = Gate::new();
+        platform.model.script(Reply::text("one two").hold_after(1, &gate));
+        let nobody = platform.nobody();
+        let ada = nobody.create("/agents", json!({ "name": "Ada" })).await["id"].clone();
+        let (status, started) = nobody.post("/executions", json!({ "agent_id": ada, "input": "hi" })).await;
+        assert_eq!(status, 202, "{}: {started}", platform.name());
+        let path = format!("/ws/executions/{}", started["execution_id"].as_str().unwrap());
+        for foreign in ["https://example.org", "null", "http://127.0.0.1:1"] {
+            assert_eq!(platform.socket_of(&path, None, Some(foreign)).await.err(), Some(401), "{foreign}");
+        }
+        let own = format!("http://{}", platform.address());
+        for origin in [None, Some(own.as_str())] {
+            let mut socket = platform.socket_of(&path, None, origin).await.unwrap();
+            assert_eq!(next(&mut socket).await.unwrap()["agent_id"], ada, "{origin:?}");
+        }
+        // A token is no page's own: it says whose the request is, and this one is not bob's.
+        assert_eq!(platform.socket_of(&path, Some(platform.token("bob")), Some("https://example.org")).await.err(), Some(404));
+        gate.open();
     }
 }

@@ -162,6 +162,9 @@ async fn a_goal_is_planned_started_paused_and_cancelled() {
         assert!(goal["finished_at"].is_string());
         let (_, tree) = bob.get(&format!("{path}/tasks")).await;
         assert!(tree.as_array().unwrap().iter().all(|t| t["status"] == "cancelled"), "{tree}");
+        let (_, runs) = bob.get(&format!("/executions?goal_id={id}")).await;
+        let ids: Vec<_> = runs["items"].as_array().unwrap().iter().map(|run| &run["id"]).collect();
+        assert_eq!(ids, [&replanned["execution_id"], &started["execution_id"]], "{}: {runs}", platform.name());
         for action in ["start", "pause", "resume", "cancel", "decompose", "replan", "execute-async"] {
             let (status, refused) = bob.post(&format!("{path}/{action}"), json!({})).await;
             assert_eq!((status, &refused["error"]), (409, &json!("GOAL_STATE")), "{action}: {refused}");

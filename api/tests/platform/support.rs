@@ -16,7 +16,10 @@ use runmill_testkit::{
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{self, client::IntoClientRequest},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -104,12 +107,25 @@ impl TestPlatform {
 
     /// Opens a socket below `/api/v1`, or answers the status of the refusal. `token` as `?token=`.
     pub async fn socket(&self, path: &str, token: Option<&str>) -> Result<Socket, u16> {
+        self.socket_of(path, token, None).await
+    }
+
+    /// As `socket`, for a page of that origin, as in `http://127.0.0.1:8080`.
+    pub async fn socket_of(&self, path: &str, token: Option<&str>, origin: Option<&str>) -> Result<Socket, u16> {
         let query = token.map_or_else(String::new, |token| format!("?token={token}"));
-        match connect_async(format!("ws://{}{PREFIX}{path}{query}", self.address)).await {
+        let mut request = format!("ws://{}{PREFIX}{path}{query}", self.address).into_client_request().unwrap();
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+        }
+        match connect_async(request).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(refused)) => Err(refused.status().as_u16()),
             Err(e) => panic!("{path}: {e}"),
         }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn token(&self, name: &str) -> &str {

@@ -11,6 +11,9 @@ run: ## Build and start everything in one process; nothing else has to run
 	@scripts/setup.sh build
 	@$(CARGO) run --bin runmill -- $(ARGS)
 
+# Tests wait for processes and deadlines more than they compute: on two processors so many at once take three quarters of the time that two
+# take. More would be slow enough on the databases that they share to miss deadlines.
+export RUST_TEST_THREADS ?= 4
 test: lint ## Lints, then all tests, with a Postgres and a Redis of their own
 	@scripts/with-services.sh $(CARGO) test $(if $(ARGS),$(ARGS),--workspace) --no-fail-fast
 

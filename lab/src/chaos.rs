@@ -45,6 +45,9 @@ async fn endure(world: &mut World, plan: &[Act], seed: u64, length: Duration) ->
     heal(world).await?;
     load.finish(&client).await?;
     let (ledger, work) = rest(world).await?;
+    // Whatever was broken, everything runs on, and nothing has panicked.
+    heal(world).await?;
+    world.panics()?.into_iter().for_each(|what| history.wrong(what));
     let hints = world.hints().await?.len();
     let (seen, tool_calls) = (history.lock(), world.tool_calls());
     let evidence = Evidence { seen: &seen, ledger: &ledger, work: &work, faults: &happened, tool_calls: &tool_calls, hints };

@@ -4,10 +4,13 @@ mod moves;
 mod people;
 mod work;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use runmill_testkit::ledger::{EventRow, Ledger, RunRow};
-use serde_json::json;
+use runmill_testkit::ledger::{EventRow, Ledger, RunRow, StepRow};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -19,7 +22,7 @@ pub use self::moves::{RunMove, StatusMove};
 pub use self::work::{ApprovalRow, Blob, FireRow, GoalRow, TaskRow, Work};
 
 /// After a fault has ended, the system may be at fault for this much longer: leases lapse, servers recover, pools reconnect.
-const AFTERMATH: Duration = Duration::from_secs(15);
+const AFTERMATH: Duration = Duration::from_secs(6);
 
 /// Everything there is to judge by.
 pub struct Evidence<'a> {
@@ -56,8 +59,11 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<String> {
     readers(evidence, &mut wrong);
     left_over(evidence, &mut wrong);
     causes(evidence, &mut wrong);
-    for (key, calls) in evidence.tool_calls.iter().filter(|(_, calls)| **calls > 1) {
-        wrong.push(format!("the tool call {key} was made {calls} times"));
+    offered(evidence, &mut wrong);
+    cancels(evidence, &mut wrong);
+    tool_calls(evidence, &mut wrong);
+    for write in &evidence.work.stale {
+        wrong.push(format!("an execution that was replaced has written: {write}"));
     }
     moves::check(evidence, &mut wrong);
     people::check(evidence, &mut wrong);
@@ -219,12 +225,12 @@ fn readers(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
 }
 
 fn differs(read: &Read, log: &[&EventRow]) -> Option<String> {
-    for (i, (id, kind)) in read.frames.iter().enumerate() {
-        match log.get(i) {
-            Some(event) if event.seq == *id && event.kind == *kind => {}
-            other => {
-                return Some(format!("its frame {} is {id} {kind}, the log has {:?}", i + 1, other.map(|e| (e.seq, &e.kind))));
-            }
+    for (i, frame) in read.frames.iter().enumerate() {
+        let is_it = |event: &&&EventRow| {
+            event.seq == frame.id && event.kind == frame.kind && event.run_id == frame.run_id && event.data == frame.data
+        };
+        if log.get(i).filter(is_it).is_none() {
+            return Some(format!("its frame {} is {frame:?}, the log has {:?}", i + 1, log.get(i)));
         }
     }
     (read.ended && read.frames.len() != log.len())
@@ -240,15 +246,82 @@ fn left_over(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
     }
 }
 
-/// Every 5xx has a cause in the plan: a fault overlaps with the request, or has just ended.
+/// Every 5xx, and every connection that broke, has a cause in the plan: a fault that can have it overlaps with the request, or has just
+/// ended. That a server is at fault itself (500) has none.
 fn causes(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
     for error in &evidence.seen.errors {
         let began = error.at.saturating_sub(error.took);
-        let excused = evidence.faults.iter().any(|f| f.from <= error.at && began <= f.until + AFTERMATH);
-        if !excused {
-            wrong.push(format!("{} answered {} at {:.1} s without a cause", error.what, error.status, error.at.as_secs_f64()));
+        let (waits, stores) = (error.what.contains("/transcribe"), error.what.contains("/attachments"));
+        let can = |f: &Happened| f.act.fault.may_fail(error.api, waits, stores || waits);
+        let excused = evidence.faults.iter().any(|f| f.from <= error.at && began <= f.until + AFTERMATH && can(f));
+        if error.status == Some(500) || !excused {
+            let answered = error.status.map_or_else(|| "did not answer".to_owned(), |status| format!("answered {status}"));
+            let (at, took) = (error.at.as_secs_f64(), error.took.as_secs_f64());
+            wrong.push(format!(
+                "{} {answered} from api {} at {at:.1} s, after {took:.1} s, without a cause",
+                error.what, error.api
+            ));
         }
     }
+}
+
+/// What a campaign has to have had: a check of nothing passes.
+fn offered(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    let seen = evidence.seen;
+    let has = |kind: fn(&Kind) -> bool| seen.runs.values().any(|run| kind(&run.kind));
+    let all = [
+        ("run with tool calls", has(|kind| matches!(kind, Kind::Agent { calls: 1.., .. })) && !evidence.tool_calls.is_empty()),
+        ("cancelled run", has(|kind| *kind == Kind::Cancelled) && !seen.cancelled.is_empty()),
+        ("run that was tried again", !seen.retries.is_empty()),
+        ("decision", seen.decisions.iter().any(|d| d.taken)),
+        ("reader to the end", seen.reads.values().flatten().any(|read| read.ended)),
+        ("upload", seen.uploads.iter().any(|upload| upload.path.is_some())),
+        ("transcript", seen.transcripts > 0),
+        ("goal", seen.goals.iter().any(|goal| goal.started)),
+        ("schedule", !seen.schedules.is_empty()),
+        ("fault", !evidence.faults.is_empty()),
+    ];
+    for (what, _) in all.iter().filter(|(_, there)| !there) {
+        wrong.push(format!("there was no {what}: the campaign shows nothing"));
+    }
+}
+
+/// What was answered to a cancel is how the run has ended.
+fn cancels(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    for (name, told) in &evidence.seen.cancelled {
+        let state = evidence.ledger.run(name).map(|run| run.state.as_str());
+        if state != Some(told) {
+            wrong.push(format!("the cancel of {name} was answered with {told}, it is {state:?}"));
+        }
+    }
+}
+
+/// Each tool call in a journal reached its server once, if its result says so, and at most once if it says that this is unknown; the
+/// server got no others.
+fn tool_calls(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
+    let ledger = evidence.ledger;
+    let mut journaled = HashSet::new();
+    // What another try took over (fence 0) the first has called.
+    for step in ledger.steps.iter().filter(|s| s.key.starts_with("tool:") && s.key.contains(":http_request:") && s.fence > 0) {
+        let key = format!("{}:{}", step.run_id, step.key);
+        let calls = evidence.tool_calls.get(&key).copied().unwrap_or(0);
+        let result: Value = step.result.as_deref().and_then(|result| serde_json::from_str(result).ok()).unwrap_or_default();
+        let right = if result.get("ok").is_some() { calls == 1 } else { calls <= 1 && is_unknown(ledger, step, &result) };
+        if !right {
+            wrong.push(format!("the tool call {key} reached its server {calls} times, its result is {result}"));
+        }
+        journaled.insert(key);
+    }
+    for (key, calls) in evidence.tool_calls.iter().filter(|(key, _)| !journaled.contains(*key)) {
+        wrong.push(format!("the tool call {key} was made {calls} times and is in no journal"));
+    }
+}
+
+/// Whether it says that nobody knows what came of it, in a run whose worker was lost or stopped; or it was open when its run was ended.
+fn is_unknown(ledger: &Ledger, step: &StepRow, result: &Value) -> bool {
+    let starts = ledger.events_of(step.run_id).filter(|e| e.kind == "run.started").count();
+    let is_cancelled = || ledger.runs.iter().any(|run| run.id == step.run_id && run.state == "cancelled");
+    if step.status == "started" { is_cancelled() } else { result["error"]["code"] == "OUTCOME_UNKNOWN" && starts > 1 }
 }
 
 #[cfg(test)]

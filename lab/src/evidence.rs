@@ -58,6 +58,7 @@ pub async fn work(db: &Db, s3: &S3Server) -> Result<Work> {
         approvals: query(APPROVALS).all(db).await?,
         moves: moves::runs(db).await?,
         statuses: moves::statuses(db).await?,
+        stale: moves::stale(db).await?,
         attachments: query(ATTACHMENTS).all(db).await?,
         objects: objects(s3)?,
     })

@@ -1,7 +1,7 @@
 //! Making things go wrong, as the plan says, and whole again.
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -36,7 +36,8 @@ async fn apply(world: &mut World, fault: &Fault) -> Result<()> {
         Fault::Drain { process } => {
             let node = world.node_mut(*process);
             node.process.term()?;
-            node.process.exited().await?;
+            let status = node.process.exited().await?;
+            ensure!(status.success(), "{process:?} was asked to end, and ended with {status}");
             node.process.start()
         }
         Fault::Freeze { process, length } => {

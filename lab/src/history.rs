@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -35,11 +36,20 @@ pub struct Asked {
     pub offer: Offer,
 }
 
+/// An event as a reader got it.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub id: i64,
+    pub kind: String,
+    pub run_id: Uuid,
+    pub data: Value,
+}
+
 /// What a reader got of a thread, over all its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
-    /// Numbers and types, in the order in which they came.
-    pub frames: Vec<(i64, String)>,
+    /// In the order in which they came.
+    pub frames: Vec<Frame>,
     /// The stream said that there is no more.
     pub ended: bool,
 }
@@ -60,14 +70,17 @@ pub struct Upload {
     pub sha256: String,
 }
 
-/// An answer that says that the server is at fault.
+/// An answer that says that the server is at fault, or none.
 #[derive(Clone, Debug)]
 pub struct ServerError {
     /// From the beginning of the load to the end of the request.
     pub at: Duration,
     /// How long the request took.
     pub took: Duration,
-    pub status: u16,
+    /// Which API it was asked of.
+    pub api: usize,
+    /// `None`: the connection broke, or nothing was answered in time.
+    pub status: Option<u16>,
     pub what: String,
 }
 
@@ -84,6 +97,9 @@ pub struct Schedule {
     pub id: Uuid,
     /// Between two instants.
     pub every: Duration,
+    /// Answered as created, and asked to be disabled, in µs since 1970: what lies between them is fired.
+    pub created: i64,
+    pub stopped: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -98,10 +114,12 @@ pub struct Seen {
     pub goals: Vec<Goal>,
     pub schedules: Vec<Schedule>,
     pub errors: Vec<ServerError>,
+    /// States that were answered to a cancel.
+    pub cancelled: Vec<(String, String)>,
+    /// Transcripts that were answered.
+    pub transcripts: usize,
     /// Requests that were answered.
     pub answered: usize,
-    /// Requests whose connection broke.
-    pub broken: usize,
     /// Promises that were broken to a client's face.
     pub wrong: Vec<String>,
 }

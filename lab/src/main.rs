@@ -17,8 +17,9 @@ mod world;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(name = "runmill-lab", about = "Breaks Runmill, and checks what it promises")]
@@ -38,7 +39,7 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         /// campaigns, one after another, each with the next seed
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
         campaigns: u64,
     },
 }
@@ -47,10 +48,19 @@ enum Command {
 async fn main() -> Result<ExitCode> {
     let Command::Chaos { minutes, seed, campaigns } = Arguments::parse().command;
     let first = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    let mut clean = 0;
-    for seed in first..first + campaigns {
-        clean += u64::from(chaos::campaign(seed, Duration::from_secs_f64(minutes * 60.0)).await?);
+    let all = async {
+        let mut clean = 0;
+        for seed in first..first + campaigns {
+            clean += u64::from(chaos::campaign(seed, Duration::from_secs_f64(minutes * 60.0)).await?);
+        }
+        println!("{clean} of {campaigns} campaigns were clean");
+        Ok(if clean == campaigns { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    };
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Broken off, a campaign still ends what it has started.
+    tokio::select! {
+        outcome = all => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
     }
-    println!("{clean} of {campaigns} campaigns were clean");
-    Ok(if clean == campaigns { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

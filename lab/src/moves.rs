@@ -1,5 +1,6 @@
 //! The history of the rows themselves. The laboratory's database is its own: triggers keep every change of a run's row that the protocol
-//! speaks of, and every status of a task and an approval, in the order in which they were made.
+//! speaks of, and every status of a task and an approval, in the order in which they were made; and each event and step that was written
+//! with a fence that its run does not have.
 use anyhow::Result;
 use runmill_shared::{
     domain::run::RunState,
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::check::{RunMove, StatusMove};
 
-const INSTALL: [Sql; 8] = [
+const INSTALL: [Sql; 12] = [
     Sql::both("CREATE TABLE lab_moves (n BIGSERIAL PRIMARY KEY, run_id UUID NOT NULL, before TEXT, after TEXT NOT NULL)"),
     Sql::both(
         "CREATE TABLE lab_statuses (n BIGSERIAL PRIMARY KEY, what TEXT NOT NULL, id UUID NOT NULL, before TEXT, after TEXT NOT NULL)",
@@ -42,9 +43,23 @@ const INSTALL: [Sql; 8] = [
     Sql::both("CREATE TRIGGER lab AFTER INSERT OR UPDATE ON runs FOR EACH ROW EXECUTE FUNCTION lab_move()"),
     Sql::both("CREATE TRIGGER lab AFTER INSERT OR UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION lab_status()"),
     Sql::both("CREATE TRIGGER lab AFTER INSERT OR UPDATE ON approvals FOR EACH ROW EXECUTE FUNCTION lab_status()"),
+    Sql::both("CREATE TABLE lab_stale (n BIGSERIAL PRIMARY KEY, what TEXT NOT NULL)"),
+    // Parking and ending raise the fence in the transaction that writes what was said before.
+    Sql::both(
+        "CREATE FUNCTION lab_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.fence > 0 AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = NEW.run_id AND (r.fence = NEW.fence
+                     OR r.fence = NEW.fence + 1 AND r.xmin = pg_current_xact_id()::xid)) THEN
+                 INSERT INTO lab_stale (what) VALUES (TG_TABLE_NAME || ' ' || row_to_json(NEW)::TEXT);
+             END IF;
+             RETURN NULL; END $$",
+    ),
+    Sql::both("CREATE TRIGGER lab AFTER INSERT OR UPDATE ON run_steps FOR EACH ROW EXECUTE FUNCTION lab_write()"),
+    Sql::both("CREATE TRIGGER lab AFTER INSERT ON run_events FOR EACH ROW EXECUTE FUNCTION lab_write()"),
 ];
 const MOVES: Sql = Sql::both("SELECT run_id, before, after FROM lab_moves ORDER BY n");
 const STATUSES: Sql = Sql::both("SELECT what, id, before, after FROM lab_statuses ORDER BY n");
+
+const STALE: Sql = Sql::both("SELECT what FROM lab_stale ORDER BY n");
 
 /// Before the first run.
 pub async fn install(db: &Db) -> Result<()> {
@@ -60,6 +75,19 @@ pub async fn runs(db: &Db) -> Result<Vec<RunMove>> {
 
 pub async fn statuses(db: &Db) -> Result<Vec<StatusMove>> {
     Ok(query(STATUSES).all(db).await?)
+}
+
+pub async fn stale(db: &Db) -> Result<Vec<String>> {
+    let all: Vec<Stale> = query(STALE).all(db).await?;
+    Ok(all.into_iter().map(|Stale(what)| what).collect())
+}
+
+struct Stale(String);
+
+impl FromRow for Stale {
+    fn from_row(row: &DbRow) -> runmill_shared::Result<Self> {
+        Ok(Self(row.get("what")?))
+    }
 }
 
 impl FromRow for RunMove {

@@ -73,6 +73,22 @@ impl Fault {
         }
     }
 
+    /// Whether an API may answer with a server's error, or not at all, because of it. `waits`: the request waits for a run; `stores`: it
+    /// reads or writes the blob store.
+    pub fn may_fail(&self, api: usize, waits: bool, stores: bool) -> bool {
+        match self {
+            Self::RestartPostgres | Self::Crash { server: Server::Postgres, .. } => true,
+            Self::Kill { process, .. }
+            | Self::Drain { process }
+            | Self::Freeze { process, .. }
+            | Self::Cut { process, .. }
+            | Self::Delay { process, .. } => waits || *process == Process::Api(api),
+            Self::Crash { server: Server::Storage, .. } | Self::Full { .. } => stores,
+            // Whatever asks Redis goes on without it.
+            Self::Crash { server: Server::Redis, .. } | Self::FlushRedis | Self::Skew { .. } => waits,
+        }
+    }
+
     /// The row of the report that it counts in.
     pub fn name(&self) -> String {
         let kind = |process: &Process| match process {

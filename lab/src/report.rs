@@ -5,25 +5,15 @@ use runmill_testkit::ledger::{EventRow, Ledger};
 
 use crate::{check::Happened, history::Seen};
 
-/// A run that was taken up again later than this after a fault was not waiting for it.
-const FARTHEST: Duration = Duration::from_secs(60);
-
-/// How long after a fault the runs that it had interrupted went on, by the kind of the fault.
+/// How long after a fault the runs that it had interrupted went on, by the kind of the fault: the first one after the last that was heard
+/// of the run before it was started again. A later one may have been the cause; the time is then too long, and never too short.
 pub fn recoveries(ledger: &Ledger, faults: &[Happened], began: i64) -> BTreeMap<String, Vec<Duration>> {
     let mut all: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
-    let starts: Vec<_> = ledger.events.windows(2).filter_map(taken_up).collect();
-    for fault in faults {
-        let at = began + i64::try_from(fault.from.as_micros()).unwrap_or(i64::MAX);
-        let of_fault = all.entry(fault.act.fault.name()).or_default();
-        let next = faults.iter().map(|f| f.from).find(|from| *from > fault.from).unwrap_or(Duration::MAX);
-        let until = began.saturating_add(i64::try_from(next.min(fault.from + FARTHEST).as_micros()).unwrap_or(i64::MAX));
-        // Interrupted: its last event before was told before the fault, and the next one is that it was started again.
-        of_fault.extend(
-            starts
-                .iter()
-                .filter(|(before, again)| *before <= at && *again > at && *again < until)
-                .map(|(_, again)| Duration::from_micros(u64::try_from(again - at).unwrap_or(0))),
-        );
+    for (before, again) in ledger.events.windows(2).filter_map(taken_up) {
+        let at = |fault: &Happened| began + i64::try_from(fault.from.as_micros()).unwrap_or(i64::MAX);
+        let Some(fault) = faults.iter().find(|fault| (before..again).contains(&at(fault))) else { continue };
+        let took = Duration::from_micros(u64::try_from(again - at(fault)).unwrap_or(0));
+        all.entry(fault.act.fault.name()).or_default().push(took);
     }
     all
 }
@@ -62,8 +52,8 @@ pub fn print(seen: &Seen, ledger: &Ledger, faults: &[Happened], recoveries: &BTr
     println!(
         "{} requests were answered, {} of them with a server's error; {} connections broke. {} goals, {} schedules, {} uploads, {} readers.",
         seen.answered,
-        seen.errors.len(),
-        seen.broken,
+        seen.errors.iter().filter(|error| error.status.is_some()).count(),
+        seen.errors.iter().filter(|error| error.status.is_none()).count(),
         seen.goals.len(),
         seen.schedules.len(),
         seen.uploads.len(),

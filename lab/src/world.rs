@@ -133,6 +133,25 @@ impl World {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the processes' logs say of panics.
+    pub fn panics(&self) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for file in std::fs::read_dir(self.logs.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read(&path)?;
+                let panicked = String::from_utf8_lossy(&log);
+                all.extend(
+                    panicked
+                        .lines()
+                        .filter(|line| line.contains("panicked at"))
+                        .map(|line| format!("{}: {line}", path.display())),
+                );
+            }
+        }
+        Ok(all)
+    }
+
     /// Ids that are in the queue now.
     pub async fn hints(&self) -> Result<Vec<Uuid>> {
         let mut connection = self.redis.connection().await?;

@@ -41,15 +41,19 @@ pub fn check(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
         }
     }
     for run in &evidence.ledger.runs {
-        ends_there(run, rows.get(&run.id), wrong);
+        ends_there(run, rows.remove(&run.id), wrong);
+    }
+    // Nobody has asked for anything to be deleted.
+    for gone in rows.keys() {
+        wrong.push(format!("the run {gone} has a history and no row"));
     }
     statuses(evidence, wrong);
 }
 
-fn ends_there(run: &RunRow, row: Option<&Row>, wrong: &mut Vec<String>) {
+fn ends_there(run: &RunRow, row: Option<Row>, wrong: &mut Vec<String>) {
     let is_it =
         |row: &Row| row.form.state.as_str() == run.state && row.counts.fence == run.fence && row.counts.crashes == run.crashes;
-    if !row.is_some_and(is_it) {
+    if !row.as_ref().is_some_and(is_it) {
         wrong.push(format!(
             "the history of {} ends with {row:?}, its row is {} with fence {}",
             run.external_id, run.state, run.fence

@@ -5,7 +5,7 @@ use runmill_testkit::ledger::{EventRow, RunRow};
 use uuid::Uuid;
 
 use super::{Evidence, RunMove, StatusMove, people};
-use crate::history::Goal;
+use crate::history::{Goal, Schedule};
 
 #[derive(Clone, Debug)]
 pub struct GoalRow {
@@ -44,6 +44,9 @@ pub struct Blob {
     pub sha256: String,
 }
 
+/// µs by which fires may be late when their schedule is disabled: the rest is not made up for.
+const LATE: i64 = 5_000_000;
+
 /// What is in the database and in the store beside runs.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
@@ -54,6 +57,8 @@ pub struct Work {
     /// Every change of every run's row, in order.
     pub moves: Vec<RunMove>,
     pub statuses: Vec<StatusMove>,
+    /// Events and steps that were written by an execution which did not have its run any more.
+    pub stale: Vec<String>,
     /// Rows of attachments.
     pub attachments: Vec<Blob>,
     /// Objects in the store.
@@ -130,30 +135,46 @@ fn moved(log: &[&EventRow], status: &str) -> HashMap<Uuid, Vec<i64>> {
 
 /// Each instant once, none left out between the first and the last, and each fire's run is its own.
 fn fires(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
-    let runs: HashSet<_> = evidence.ledger.runs.iter().map(|run| run.id).collect();
+    let runs: HashMap<_, _> = evidence.ledger.runs.iter().map(|run| (run.id, run)).collect();
     let mut owners = HashSet::new();
     let mut by_schedule: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
     for fire in &evidence.work.fires {
         by_schedule.entry(fire.schedule_id).or_default().push(fire.scheduled_for);
         match fire.run_id {
             Some(run) if !owners.insert(run) => wrong.push(format!("the run {run} was fired twice")),
-            Some(run) if !runs.contains(&run) => {
-                wrong.push(format!("the fire at {} has a run that is not there", fire.scheduled_for))
+            // They overlap, may fail, and what was missed is made up for: nothing is skipped.
+            Some(run) if fire.status == "started" && runs.get(&run).is_some_and(|run| run.state == "succeeded") => {}
+            run => {
+                let state = run.and_then(|run| runs.get(&run)).map(|run| &run.state);
+                wrong.push(format!("the fire at {} is {}, its run {run:?} is {state:?}", fire.scheduled_for, fire.status));
             }
-            None if fire.status == "started" => wrong.push(format!("the fire at {} has no run", fire.scheduled_for)),
-            _ => {}
         }
     }
     for schedule in &evidence.seen.schedules {
         let mut instants = by_schedule.remove(&schedule.id).unwrap_or_default();
         instants.sort_unstable();
-        let every = i64::try_from(schedule.every.as_micros()).unwrap_or(i64::MAX);
-        if let Some(two) = instants.windows(2).find(|two| two[1] - two[0] != every) {
-            wrong.push(format!("the schedule {} fired at {} and then at {}", schedule.id, two[0], two[1]));
-        }
-        if instants.is_empty() {
-            wrong.push(format!("the schedule {} never fired", schedule.id));
-        }
+        check_schedule(schedule, &instants, wrong);
+    }
+}
+
+/// From its creation to its end, without a gap.
+fn check_schedule(schedule: &Schedule, instants: &[i64], wrong: &mut Vec<String>) {
+    let id = schedule.id;
+    let every = i64::try_from(schedule.every.as_micros()).unwrap_or(i64::MAX);
+    if let Some(two) = instants.windows(2).find(|two| two[1] - two[0] != every) {
+        wrong.push(format!("the schedule {id} fired at {} and then at {}", two[0], two[1]));
+    }
+    let (Some(first), Some(last)) = (instants.first(), instants.last()) else {
+        wrong.push(format!("the schedule {id} never fired"));
+        return;
+    };
+    if *first > schedule.created + 2 * every {
+        wrong.push(format!("the schedule {id} of {} fired first at {first}", schedule.created));
+    }
+    match schedule.stopped {
+        // What is due in the moment in which it is disabled may come or not, and so may what is late by then.
+        Some(stopped) if *last + LATE >= stopped => {}
+        stopped => wrong.push(format!("the schedule {id} fired last at {last}, it was stopped at {stopped:?}")),
     }
 }
 

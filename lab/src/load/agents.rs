@@ -73,7 +73,11 @@ async fn one(client: &Client, thread: &str, n: usize, deed: Deed, random: &mut S
     match deed {
         Deed::Cancel => {
             sleep(pause).await;
-            client.post(&format!("/api/v1/agent/runs/{id}/cancel"), &Value::Null).await;
+            let (status, answer) = client.post(&format!("/api/v1/agent/runs/{id}/cancel"), &Value::Null).await;
+            match answer["status"].as_str().filter(|_| status == 200) {
+                Some(state) => client.history.lock().cancelled.push((format!("{thread}-{n}"), state.to_owned())),
+                None => client.history.wrong(format!("{thread}-{n} could not be cancelled: {status} {answer}")),
+            }
         }
         Deed::Hold => {
             sleep(pause).await;

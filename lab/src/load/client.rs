@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    history::{History, Kind, Offer, Read, ServerError},
+    history::{Frame, History, Kind, Offer, Read, ServerError},
     model::{Forgiven, Wish},
 };
 
@@ -49,20 +49,25 @@ impl Client {
         let answer = match fill(request).send().await {
             Ok(answer) => answer,
             Err(_) => {
-                self.history.lock().broken += 1;
+                self.fails(api, began, None, format!("{method} {path}"));
                 return None;
             }
         };
         let status = answer.status().as_u16();
-        let body = answer.bytes().await.ok();
-        let mut seen = self.history.lock();
-        seen.answered += 1;
+        let Ok(body) = answer.bytes().await else {
+            self.fails(api, began, None, format!("{method} {path}"));
+            return None;
+        };
+        self.history.lock().answered += 1;
         if status >= 500 {
-            let (at, took) = (self.history.began.elapsed(), began.elapsed());
-            seen.errors.push(ServerError { at, took, status, what: format!("{method} {path}") });
+            self.fails(api, began, Some(status), format!("{method} {path}"));
         }
-        let body = body.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
-        Some((status, body))
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    fn fails(&self, api: usize, began: Instant, status: Option<u16>, what: String) {
+        let (at, took, api) = (self.history.began.elapsed(), began.elapsed(), api % self.apis.len());
+        self.history.lock().errors.push(ServerError { at, took, api, status, what });
     }
 
     /// Asks all APIs in turn until one answers with something else than an error of the server.
@@ -134,9 +139,9 @@ impl Client {
     async fn connect(&self, thread: &str, api: usize, patience: usize, read: &mut Read) -> Result<bool> {
         let began = Instant::now();
         let path = format!("/api/v1/agent/runs/{thread}/events");
-        let last = read.frames.last().map_or(0, |(id, _)| *id);
+        let last = read.frames.last().map_or(0, |frame| frame.id);
         let Ok(answer) = self.http.get(self.url(api, &path)).header("last-event-id", last).send().await else {
-            self.history.lock().broken += 1;
+            self.fails(api, began, None, format!("GET {path}"));
             return Ok(true);
         };
         let status = answer.status().as_u16();
@@ -144,8 +149,7 @@ impl Client {
             200 => {}
             204 => return Ok(false),
             500..=599 => {
-                let (at, took) = (self.history.began.elapsed(), began.elapsed());
-                self.history.lock().errors.push(ServerError { at, took, status, what: format!("GET {path}") });
+                self.fails(api, began, Some(status), format!("GET {path}"));
                 return Ok(true);
             }
             _ => anyhow::bail!("after {last}: {status}"),
@@ -170,8 +174,12 @@ fn take(frame: &str, read: &mut Read) -> Result<bool> {
     let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let Some(id) = field("id") else { return Ok(false) };
     let id: i64 = id.parse()?;
-    let last = read.frames.last().map_or(0, |(id, _)| *id);
+    let last = read.frames.last().map_or(0, |frame| frame.id);
     ensure!(id == last + 1, "{id} came after {last}");
-    read.frames.push((id, field("event").context("a frame without a type")?.to_owned()));
+    let kind = field("event").context("a frame without a type")?.to_owned();
+    let mut body: Value = serde_json::from_str(field("data").context("a frame without data")?)?;
+    let run_id = body["taskId"].as_str().context("a frame without a taskId")?.parse()?;
+    ensure!(body["id"] == id && body["type"] == kind, "the frame {id} {kind} says {body}");
+    read.frames.push(Frame { id, kind, run_id, data: body["data"].take() });
     Ok(true)
 }

@@ -30,10 +30,11 @@ pub async fn uploads(client: &Client, n: usize, mut random: StdRng, stop: &Cance
         };
         let answer = client.post_form(upload, "/api/v1/agent/attachments", form).await;
         let path = answer.and_then(|(status, body)| {
-            if status != 200 && status < 500 {
+            let path = body["attachment"]["path"].as_str().map(str::to_owned);
+            if status < 500 && (status != 200 || path.is_none()) {
                 client.history.wrong(format!("an upload was refused: {status} {body}"));
             }
-            body["attachment"]["path"].as_str().map(str::to_owned)
+            path
         });
         client.history.lock().uploads.push(Upload { path, sha256 });
         sleep(Duration::from_millis(random.random_range(200..1500))).await;
@@ -54,7 +55,9 @@ pub async fn transcriptions(client: &Client, n: usize, stop: &CancellationToken)
             )
         };
         match client.post_form(turn, &format!("/api/v1/agent/transcribe?nonce={}", new_id()), form).await {
-            Some((200, body)) if body["transcript"].as_str().is_some_and(|t| t.contains("as it is scripted")) => {}
+            Some((200, body)) if body["transcript"].as_str().is_some_and(|t| t.contains("as it is scripted")) => {
+                client.history.lock().transcripts += 1;
+            }
             Some((202 | 500.., _)) | None => {}
             Some((status, body)) => client.history.wrong(format!("a transcription answered {status} {body}")),
         }

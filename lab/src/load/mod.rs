@@ -10,11 +10,9 @@ mod schedules;
 
 use std::time::Duration;
 
-use anyhow::Result;
-use futures::future::join_all;
+use anyhow::{Context, Result};
 use rand::{SeedableRng, rngs::StdRng};
-use runmill_shared::tasks;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::client::Client;
@@ -33,7 +31,7 @@ pub struct Mix {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Load {
-    clients: Vec<JoinHandle<()>>,
+    clients: JoinSet<()>,
     stop: CancellationToken,
     schedules: schedules::Schedules,
 }
@@ -44,35 +42,43 @@ impl Load {
         let stop = CancellationToken::new();
         let schedules = schedules::Schedules::start(client, mix.schedules).await?;
         let mut random = StdRng::seed_from_u64(seed);
-        let mut clients = Vec::new();
+        let mut clients = JoinSet::new();
         for n in 0..mix.agents {
             let (client, stop, random) = (client.clone(), stop.clone(), StdRng::from_rng(&mut random));
-            clients.push(tasks::spawn("a client of agents", async move { agents::offer(&client, n, random, &stop).await }));
+            clients.spawn(async move { agents::offer(&client, n, random, &stop).await });
         }
         for n in 0..mix.goals {
             let (client, stop, random) = (client.clone(), stop.clone(), StdRng::from_rng(&mut random));
-            clients.push(tasks::spawn("a client of goals", async move { goals::offer(&client, n, random, &stop).await }));
+            clients.spawn(async move { goals::offer(&client, n, random, &stop).await });
         }
         for n in 0..mix.uploads {
             let (client, stop, random) = (client.clone(), stop.clone(), StdRng::from_rng(&mut random));
-            clients.push(tasks::spawn("a client of files", async move { files::uploads(&client, n, random, &stop).await }));
+            clients.spawn(async move { files::uploads(&client, n, random, &stop).await });
         }
         for n in 0..mix.transcriptions {
             let (client, stop) = (client.clone(), stop.clone());
-            clients
-                .push(tasks::spawn("a client of transcriptions", async move { files::transcriptions(&client, n, &stop).await }));
+            clients.spawn(async move { files::transcriptions(&client, n, &stop).await });
         }
         Ok(Self { clients, stop, schedules })
     }
 
     /// Nothing new is asked for; answers once everybody has what they asked for, or has waited too long.
     pub async fn finish(self, client: &Client) -> Result<()> {
-        self.stop.cancel();
-        self.schedules.stop(client).await?;
-        let ended = tokio::time::timeout(PATIENCE, join_all(self.clients)).await;
-        if ended.is_err() {
-            client.history.wrong(format!("clients still wait {PATIENCE:?} after the load has ended"));
+        let Self { mut clients, stop, schedules } = self;
+        stop.cancel();
+        let ended = async {
+            schedules.stop(client).await?;
+            while let Some(ended) = clients.join_next().await {
+                ended.context("a client broke off")?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(PATIENCE, ended).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                client.history.wrong(format!("clients still wait {PATIENCE:?} after the load has ended"));
+                Ok(())
+            }
         }
-        Ok(())
     }
 }

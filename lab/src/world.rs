@@ -74,6 +74,7 @@ impl World {
             ("RUNMILL_DATA_DIR", logs.path().join("data").display().to_string()),
             ("RUNMILL_DATABASE__CONNECTIONS", "8".to_owned()),
             ("RUNMILL_HTTP__REQUESTS_PER_MINUTE", "0".to_owned()),
+            ("RUNMILL_TOOLS__CALLS_PER_MINUTE", "0".to_owned()),
             ("RUNMILL_TRANSCRIBE__PER_MINUTE", "100000".to_owned()),
             ("RUNMILL_BLOBS__ORPHAN_AGE", "20s".to_owned()),
             ("RUNMILL_APPROVALS__EXPIRES", "10s".to_owned()),

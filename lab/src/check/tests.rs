@@ -145,7 +145,7 @@ fn right() -> World {
     let fire = |n: usize| FireRow {
         schedule_id: SCHEDULE,
         scheduled_for: 1_000_000 * (n as i64 + 1),
-        status: "started".into(),
+        status: "succeeded".into(),
         run_id: Some(FIRED[n]),
     };
     let blob = Blob { path: "u/t/f".into(), sha256: "5".into() };

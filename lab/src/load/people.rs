@@ -13,7 +13,11 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Waits for the run's question and answers it; a run that has ended asks no more.
 pub async fn answer(client: &Client, run: Uuid, approves: bool) {
     loop {
-        let (_, list) = client.get("/api/v1/approval/?status=pending&page_size=100").await;
+        let (status, list) = client.get("/api/v1/approval?status=pending&page_size=100").await;
+        if status != 200 {
+            client.history.wrong(format!("what is to be decided could not be listed: {status} {list}"));
+            return;
+        }
         let mine = list["items"].as_array().into_iter().flatten().find(|a| a["execution_id"] == json!(run));
         if let Some(approval) = mine.and_then(|a| a["id"].as_str()?.parse().ok()) {
             return resolve(client, approval, approves).await;

@@ -360,7 +360,7 @@ fn broken_promises_to_clients_are_caught() {
         ("another try accepted under another id", "was accepted and is not there", |s| s.retries[0].0 = GOAL),
         ("another file than was sent", "is not there as it was sent", |s| s.uploads[0].sha256 = "6".into()),
         ("a schedule that stopped early", "fired last at 2000000", |s| s.schedules[0].stopped = Some(9_000_000)),
-        ("a broken promise", "x", |s| s.wrong.push("x".into())),
+        ("a broken promise", "a client was lied to", |s| s.wrong.push("a client was lied to".into())),
     ];
     for (name, expected, plant) in bugs {
         let world = right();
